@@ -1,0 +1,246 @@
+//! The operating system's files, memory-mapped.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
+
+use super::{Disk, DiskEntry, DiskFile, OpenMode};
+
+/// Bytes of zeros written at a time when space is written out ahead.
+const ZEROS: &[u8] = &[0; 64 * 1024];
+
+/// The operating system's file system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, mode: OpenMode, reserve: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => {
+                options.write(true);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
+            OpenMode::Truncate => {
+                options.write(true).create(true).truncate(true);
+            }
+        }
+        let file = options.open(path)?;
+        let len = file.metadata()?.len();
+        let span = usize::try_from(reserve.max(len)).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let map = match span {
+            0 => None,
+            _ => {
+                let mut request = MmapOptions::new();
+                request.len(span);
+                Some(if mode == OpenMode::Read {
+                    request.map_raw_read_only(&file)?
+                } else {
+                    request.map_raw(&file)?
+                })
+            }
+        };
+        let map = map.map(|raw| Arc::new(Map { raw }));
+        Ok(Arc::new(OsFile { file, map, len: AtomicU64::new(len) }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DiskEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            // Names that are not UTF-8 are not ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DiskEntry { name, is_dir: entry.file_type()?.is_dir() });
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(path).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Box<dyn Send + Sync>> {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, text.trim().to_owned()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(holder.as_bytes())?;
+        Ok(Box::new(file))
+    }
+}
+
+#[derive(Debug)]
+struct Map {
+    raw: MmapRaw,
+}
+
+/// A file and the shared map of its reserved span.
+#[derive(Debug)]
+struct OsFile {
+    file: File,
+    map: Option<Arc<Map>>,
+    len: AtomicU64,
+}
+
+impl OsFile {
+    fn span(&self, offset: u64, len: usize) -> Option<(&Arc<Map>, usize)> {
+        let end = offset.checked_add(len as u64)?;
+        let map = self.map.as_ref()?;
+        if end > self.len.load(Ordering::Acquire) || end > map.raw.len() as u64 {
+            return None;
+        }
+        Some((map, usize::try_from(offset).ok()?))
+    }
+}
+
+/// A range of a map, kept alive by it.
+struct MapRange {
+    map: Arc<Map>,
+    offset: usize,
+    len: usize,
+}
+
+impl AsRef<[u8]> for MapRange {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `OsFile::read` checked the range against the map and the file's length, the
+        // `Arc` keeps the map, and `DiskFile` forbids writing a range that was handed out.
+        unsafe { std::slice::from_raw_parts(self.map.raw.as_ptr().add(self.offset), self.len) }
+    }
+}
+
+impl DiskFile for OsFile {
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let total = parts.iter().map(|part| part.len()).sum();
+        let Some((map, start)) = self.span(offset, total) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "write past the allocated end of the file",
+            ));
+        };
+        let mut at = start;
+        for part in parts {
+            // SAFETY: `span` checked the whole range against the map and the file's length, and
+            // `DiskFile` promises that nobody reads or writes this range at the same time.
+            unsafe {
+                std::ptr::copy_nonoverlapping(
+                    part.as_ptr(),
+                    map.raw.as_mut_ptr().add(at),
+                    part.len(),
+                );
+            }
+            at += part.len();
+        }
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let Some((map, offset)) = self.span(offset, len) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        Ok(Bytes::from_owner(MapRange { map: Arc::clone(map), offset, len }))
+    }
+
+    fn slice(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let (map, offset) = self.span(offset, len)?;
+        // SAFETY: as in `MapRange::as_ref`; the borrow of `self` keeps the map.
+        Some(unsafe { std::slice::from_raw_parts(map.raw.as_ptr().add(offset), len) })
+    }
+
+    fn allocate(&self, len: u64, written: bool) -> io::Result<()> {
+        let old = self.len();
+        if len <= old {
+            return Ok(());
+        }
+        if self.map.as_ref().is_none_or(|map| (map.raw.len() as u64) < len) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "allocate past the reserve"));
+        }
+        match fallocate(&self.file, FallocateFlags::empty(), old, len - old) {
+            Ok(()) => {}
+            // File systems without fallocate: writing the zeros reserves the space.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(&self.file, old, len)?,
+            Err(error) => {
+                // A partial reservation must not stay behind as length.
+                self.file.set_len(old)?;
+                return Err(error.into());
+            }
+        }
+        if written {
+            write_zeros(&self.file, old, len)?;
+        }
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.len.fetch_min(len, Ordering::AcqRel);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let count = usize::try_from(to - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_all_at(&ZEROS[..count], at)?;
+        at += count as u64;
+    }
+    Ok(())
+}

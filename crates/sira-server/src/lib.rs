@@ -1,0 +1,1 @@
+//! HTTP and RESP front ends of Sira.

@@ -1,0 +1,336 @@
+//! The storage trait and what its operations carry.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::{Result, StorageError};
+use crate::limits;
+use crate::metadata::Metadata;
+use crate::options::{Condition, StorageOptions};
+use crate::version::Version;
+
+/// What a backend can do natively. The client refuses what is not declared; the conformance suite
+/// checks what is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Short name of the engine, such as `embedded`.
+    pub name: &'static str,
+    /// Keeps data across a restart.
+    pub persistent: bool,
+    /// Objects expire exactly when their TTL ends.
+    pub ttl: bool,
+    /// Conditions are checked and applied as one step.
+    pub conditional: bool,
+    /// Lists keys, in byte order.
+    pub list: bool,
+    /// Reads a range without reading the whole object.
+    pub range: bool,
+    /// A batch takes effect whole or not at all.
+    pub atomic_batch: bool,
+    /// Has namespaces of its own.
+    pub namespaces: bool,
+    /// Keeps metadata beside the bytes.
+    pub metadata: bool,
+    /// Largest value in bytes.
+    pub value_bytes_max: u64,
+}
+
+/// What a key holds, without the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectHead {
+    /// Version of the object.
+    pub version: Version,
+    /// Size of the whole value in bytes.
+    pub size: u64,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_at_ms: Option<u64>,
+    /// What is kept beside the bytes.
+    pub metadata: Metadata,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// All but the bytes.
+    pub head: ObjectHead,
+    /// The bytes, or the range of them that was asked for.
+    pub value: Bytes,
+    /// Which bytes of the whole value these are.
+    pub range: Range<u64>,
+}
+
+/// What part of an object to read, and under which condition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReadOptions {
+    /// Bytes to read; the end is cut to the object's size, a start past it is an error of kind
+    /// [`StorageError::InvalidInput`].
+    pub range: Option<Range<u64>>,
+    /// Read only if this holds, else [`StorageError::PreconditionFailed`].
+    pub condition: Condition,
+}
+
+/// Which keys to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListOptions {
+    /// Keys begin with this.
+    pub prefix: String,
+    /// Keys come after this one.
+    pub start_after: Option<String>,
+    /// Keys with this text after the prefix are folded into one common prefix that ends with it.
+    pub delimiter: Option<String>,
+    /// Most entries and common prefixes of the page; 0 is [`limits::LIST_LIMIT_DEFAULT`].
+    pub limit: usize,
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListEntry {
+    /// The key.
+    pub key: String,
+    /// Size of the value in bytes.
+    pub size: u64,
+    /// Version of the object; `None` where the engine would have to read each object for it.
+    pub version: Option<Version>,
+    /// When it expires, in milliseconds since the Unix epoch, where the engine tells cheaply.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// A page of a listing, in byte order of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListPage {
+    /// Objects.
+    pub entries: Vec<ListEntry>,
+    /// Common prefixes, where a delimiter was given.
+    pub common_prefixes: Vec<String>,
+    /// Pass this as `start_after` for the next page; `None` on the last.
+    pub next: Option<String>,
+}
+
+/// One operation of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BatchOperation {
+    /// Writes an object.
+    Put {
+        /// The key.
+        key: String,
+        /// The bytes.
+        value: Bytes,
+        /// Options of this write.
+        options: StorageOptions,
+    },
+    /// Reads an object.
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Removes an object.
+    Delete {
+        /// The key.
+        key: String,
+    },
+}
+
+/// Result of one operation of a batch.
+#[derive(Debug)]
+pub enum BatchResult {
+    /// The write took effect, with this version (`None` for a delete).
+    Success {
+        /// Version of what was written.
+        version: Option<Version>,
+    },
+    /// What the key held.
+    Value(Option<Object>),
+    /// The operation failed.
+    Error(StorageError),
+}
+
+/// How a backend does.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(tag = "status", content = "reason", rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// All is well.
+    Healthy,
+    /// It works, and someone should look.
+    Warning(String),
+    /// It does not work.
+    Critical(String),
+}
+
+/// Figures of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct StorageStats {
+    /// Keys, expired ones that are not collected yet included.
+    pub keys: u64,
+    /// Bytes of live values and keys.
+    pub live_bytes: u64,
+    /// Bytes on the medium that can be reclaimed.
+    pub dead_bytes: u64,
+    /// Bytes used on the medium.
+    pub used_bytes: u64,
+    /// Bytes that can still be written, where the engine tells.
+    pub available_bytes: Option<u64>,
+    /// Files that hold the data.
+    pub segments: u64,
+    /// Bytes of memory that the index takes.
+    pub index_bytes: u64,
+}
+
+/// A place that keeps objects by key.
+///
+/// An implementation must give [`StorageBackend::capabilities`], [`StorageBackend::put`],
+/// [`StorageBackend::read`] and [`StorageBackend::remove`]; the rest follows from those, and engines
+/// override what they do better. All of them pass the conformance suite.
+#[async_trait]
+pub trait StorageBackend: Send + Sync + fmt::Debug {
+    /// What this backend can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Writes an object and returns its version.
+    ///
+    /// # Errors
+    /// [`StorageError::PreconditionFailed`] when the condition does not hold,
+    /// [`StorageError::OutOfSpace`], [`StorageError::TooLarge`], [`StorageError::InvalidInput`],
+    /// and the engine's own; after an error of [`crate::Retry::Ambiguous`] the write may or may not
+    /// have taken effect.
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version>;
+
+    /// Reads an object or a range of it; `None` when the key holds none.
+    ///
+    /// # Errors
+    /// [`StorageError::Corrupt`] when the stored bytes fail their checksum, and the engine's own.
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>>;
+
+    /// Removes an object if `condition` holds, and says whether one was there.
+    ///
+    /// # Errors
+    /// [`StorageError::PreconditionFailed`], and the engine's own.
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool>;
+
+    /// The bytes under a key.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::read`].
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        Ok(self.read(key, ReadOptions::default()).await?.map(|object| object.value))
+    }
+
+    /// Removes an object and says whether one was there.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::remove`].
+    async fn delete(&self, key: &str) -> Result<bool> {
+        self.remove(key, Condition::Always).await
+    }
+
+    /// What a key holds, without the bytes.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::read`].
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
+        Ok(self.read(key, ReadOptions::default()).await?.map(|object| object.head))
+    }
+
+    /// Whether a key holds an object.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::read`].
+    async fn exists(&self, key: &str) -> Result<bool> {
+        Ok(self.head(key).await?.is_some())
+    }
+
+    /// A page of keys in byte order.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where the engine does not list.
+    async fn list(&self, options: ListOptions) -> Result<ListPage> {
+        let _ = options;
+        Err(StorageError::unsupported(format!("{} does not list keys", self.capabilities().name)))
+    }
+
+    /// Up to `limit` keys that begin with `prefix`, in byte order.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::list`].
+    async fn list_keys(&self, prefix: &str, limit: usize) -> Result<Vec<String>> {
+        let mut keys = Vec::new();
+        let mut start_after = None;
+        while keys.len() < limit {
+            let page = self
+                .list(ListOptions {
+                    prefix: prefix.to_owned(),
+                    start_after: start_after.take(),
+                    delimiter: None,
+                    limit: (limit - keys.len()).min(limits::LIST_LIMIT_MAX),
+                })
+                .await?;
+            keys.extend(page.entries.into_iter().map(|entry| entry.key));
+            match page.next {
+                Some(next) => start_after = Some(next),
+                None => break,
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Runs the operations and answers each. Where [`Capabilities::atomic_batch`] is declared, the
+    /// writes take effect together: if one fails, none does and all of them report an error.
+    ///
+    /// # Errors
+    /// When the batch as a whole is refused, as with one over its limits.
+    async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let result = match operation {
+                BatchOperation::Put { key, value, options } => self
+                    .put(&key, value, options)
+                    .await
+                    .map(|version| BatchResult::Success { version: Some(version) }),
+                BatchOperation::Get { key } => {
+                    self.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
+                }
+                BatchOperation::Delete { key } => {
+                    self.delete(&key).await.map(|_| BatchResult::Success { version: None })
+                }
+            };
+            results.push(result.unwrap_or_else(BatchResult::Error));
+        }
+        Ok(results)
+    }
+
+    /// Figures of the backend.
+    ///
+    /// # Errors
+    /// The engine's own.
+    async fn stats(&self) -> Result<StorageStats> {
+        Ok(StorageStats::default())
+    }
+
+    /// How the backend does.
+    async fn health_check(&self) -> HealthStatus {
+        match self.exists("sira-health").await {
+            Ok(_) => HealthStatus::Healthy,
+            Err(error) => HealthStatus::Critical(error.to_string()),
+        }
+    }
+
+    /// The same engine, seen through a namespace of this name, which is made if it is not there.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where the engine has none, and the engine's own.
+    async fn namespace(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let _ = name;
+        Err(StorageError::unsupported(format!("{} has no namespaces", self.capabilities().name)))
+    }
+
+    /// Makes everything acknowledged so far durable.
+    ///
+    /// # Errors
+    /// The engine's own.
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+}

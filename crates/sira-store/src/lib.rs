@@ -1,0 +1,21 @@
+//! The heart of Sira: one storage trait, the client over it, and the engines that live in process.
+
+pub mod backend;
+pub mod embedded;
+pub mod error;
+pub mod limits;
+pub mod metadata;
+pub mod options;
+pub mod version;
+
+pub use backend::{
+    BatchOperation, BatchResult, Capabilities, HealthStatus, ListEntry, ListOptions, ListPage,
+    Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
+};
+pub use error::{ErrorDetail, Result, Retry, StorageError};
+pub use metadata::Metadata;
+pub use options::{
+    CompressionType, Condition, ConsistencyLevel, Durability, EncryptionType, StorageOptions,
+};
+pub use sira_log::env;
+pub use version::{HybridClock, Version};

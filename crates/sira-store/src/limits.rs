@@ -1,0 +1,35 @@
+//! Every limit of the store, in one place.
+
+/// Longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Longest namespace name, in bytes.
+pub const NAMESPACE_BYTES_MAX: usize = 128;
+
+/// Most namespaces of one store.
+pub const NAMESPACES_MAX: usize = 65_536;
+
+/// Largest value that is held in memory while it is written, in bytes.
+pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Largest encoded metadata of one object, in bytes.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// Most operations of one batch.
+pub const BATCH_OPERATIONS_MAX: usize = 100_000;
+
+/// Largest page of a listing, in entries.
+pub const LIST_LIMIT_MAX: usize = 10_000;
+
+/// Entries of a listing page when the caller names no limit.
+pub const LIST_LIMIT_DEFAULT: usize = 1_000;
+
+/// Values of at least this many bytes are aligned to [`BLOCK_ALIGN_BYTES`] and carry a checksum
+/// for every [`BLOCK_BYTES`].
+pub const BLOCK_VALUE_BYTES_MIN: usize = 64 * 1024;
+
+/// Bytes that one checksum of a large value covers.
+pub const BLOCK_BYTES: usize = 64 * 1024;
+
+/// Alignment of a large value in its segment file, in bytes.
+pub const BLOCK_ALIGN_BYTES: usize = 4096;

@@ -1,0 +1,116 @@
+//! What a caller may ask of a write.
+
+use std::time::Duration;
+
+use crate::metadata::Metadata;
+use crate::version::Version;
+
+/// What is promised about reads after a write, where a backend has replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsistencyLevel {
+    /// Every later read sees the write.
+    #[default]
+    Strong,
+    /// Reads see the write after a bounded time.
+    Eventual,
+    /// Reads may see any earlier state.
+    Weak,
+}
+
+/// How a value is compressed before it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompressionType {
+    /// Stored as it is.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
+    /// LZ4 frames.
+    Lz4,
+}
+
+/// How a value is encrypted before it is stored. The key comes from a keyring by its id; nobody
+/// passes key material or a nonce.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncryptionType {
+    /// Stored as it is.
+    #[default]
+    None,
+    /// AES-256 in Galois/counter mode.
+    Aes256Gcm {
+        /// Name of the key in the keyring.
+        key_id: String,
+    },
+    /// ChaCha20-Poly1305 (RFC 8439).
+    ChaCha20Poly1305 {
+        /// Name of the key in the keyring.
+        key_id: String,
+    },
+}
+
+/// When a write is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// After an fsync that covers it.
+    Sync,
+    /// At once; an fsync follows within this many milliseconds. A crash of the machine can lose
+    /// the writes of that time, a crash of the process loses none.
+    Interval(u64),
+    /// At once; the operating system writes back when it likes. A crash of the machine can lose
+    /// what was not written back, a crash of the process loses none.
+    None,
+}
+
+/// What must hold for a write to take effect; checked and applied as one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Condition {
+    /// Nothing.
+    #[default]
+    Always,
+    /// The key holds no object.
+    IfAbsent,
+    /// The key holds an object, of any version.
+    IfPresent,
+    /// The key holds the object of this version.
+    IfMatch(Version),
+    /// The key holds no object of this version.
+    IfNoneMatch(Version),
+}
+
+impl Condition {
+    /// Whether the condition holds for the version that a key holds now.
+    #[must_use]
+    pub fn holds(self, current: Option<Version>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfAbsent => current.is_none(),
+            Self::IfPresent => current.is_some(),
+            Self::IfMatch(version) => current == Some(version),
+            Self::IfNoneMatch(version) => current != Some(version),
+        }
+    }
+}
+
+/// Options of one write. The default writes the bytes as they are, for ever, whatever was there.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StorageOptions {
+    /// Time after which the object is gone.
+    pub ttl: Option<Duration>,
+    /// Compression before storing.
+    pub compression: CompressionType,
+    /// Encryption before storing.
+    pub encryption: EncryptionType,
+    /// What later reads must see.
+    pub consistency: ConsistencyLevel,
+    /// What must hold for the write to take effect.
+    pub condition: Condition,
+    /// What is kept beside the bytes.
+    pub metadata: Metadata,
+    /// When the write is answered; `None` follows the backend's setting.
+    pub durability: Option<Durability>,
+}
