@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_core::Stream;
 
 use crate::error::{Result, StorageError};
 use crate::limits;
@@ -179,6 +181,9 @@ pub struct StorageStats {
     pub index_bytes: u64,
 }
 
+/// The bytes of a value as they arrive.
+pub type ByteStream = Pin<Box<dyn Stream<Item = std::io::Result<Bytes>> + Send>>;
+
 /// A place that keeps objects by key.
 ///
 /// An implementation must give [`StorageBackend::capabilities`], [`StorageBackend::put`],
@@ -197,6 +202,35 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     /// and the engine's own; after an error of [`crate::Retry::Ambiguous`] the write may or may not
     /// have taken effect.
     async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version>;
+
+    /// Writes an object from a stream of its bytes. The default collects them, up to
+    /// [`limits::VALUE_BYTES_MAX`]; engines that can write while they read hold less in memory.
+    /// Dropped before it ends, or when the stream fails, nothing is stored.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::put`]; [`StorageError::InvalidInput`] when the stream fails.
+    async fn put_stream(
+        &self,
+        key: &str,
+        mut body: ByteStream,
+        options: StorageOptions,
+    ) -> Result<Version> {
+        let mut collected = bytes::BytesMut::new();
+        while let Some(part) = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+            let part = part.map_err(|error| {
+                StorageError::invalid_input("the body ended early").with_source(error)
+            })?;
+            if collected.len() + part.len() > limits::VALUE_BYTES_MAX {
+                return Err(StorageError::too_large(format!(
+                    "the value is larger than {} bytes",
+                    limits::VALUE_BYTES_MAX
+                ))
+                .with_key(key));
+            }
+            collected.extend_from_slice(&part);
+        }
+        self.put(key, collected.freeze(), options).await
+    }
 
     /// Reads an object or a range of it; `None` when the key holds none.
     ///

@@ -9,8 +9,8 @@ pub mod options;
 pub mod version;
 
 pub use backend::{
-    BatchOperation, BatchResult, Capabilities, HealthStatus, ListEntry, ListOptions, ListPage,
-    Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
+    BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListEntry, ListOptions,
+    ListPage, Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
 pub use error::{ErrorDetail, Result, Retry, StorageError};
 pub use metadata::Metadata;
