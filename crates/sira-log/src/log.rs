@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
 
 pub use append::{Appended, Entry, Reservation};
 pub use open::{Damage, OpenReport, TornTail};
@@ -29,6 +30,7 @@ pub use segment::{SEGMENT_START, Segment};
 use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{LogError, Result};
+use crate::record::LogPosition;
 use commit::{SyncState, Watcher};
 use mark::MarkFile;
 
@@ -88,7 +90,8 @@ struct Shared {
     root: PathBuf,
     options: SegmentLogOptions,
     tail: Mutex<Tail>,
-    segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    /// Read without a lock, replaced whole.
+    segments: ArcSwap<BTreeMap<u32, Arc<Segment>>>,
     /// Next sequence, published after the record is readable.
     appended: AtomicU64,
     /// Every record below this sequence is durable.
@@ -176,13 +179,26 @@ impl SegmentLog {
     /// The segment of this number.
     #[must_use]
     pub fn segment(&self, id: u32) -> Option<Arc<Segment>> {
-        self.shared.segments.read().get(&id).cloned()
+        self.shared.segments.load().get(&id).cloned()
+    }
+
+    /// Lends the segment of this number, without counting a reference.
+    pub fn with_segment<R>(&self, id: u32, visit: impl FnOnce(&Segment) -> R) -> Option<R> {
+        self.shared.segments.load().get(&id).map(|segment| visit(segment))
+    }
+
+    /// Where the next record goes, and its sequence.
+    #[must_use]
+    pub fn end(&self) -> (LogPosition, u64) {
+        let tail = self.shared.tail.lock();
+        let position = LogPosition { segment: tail.active.id, offset: tail.offset };
+        (position, tail.sequence)
     }
 
     /// All segments, oldest first.
     #[must_use]
     pub fn segments(&self) -> Vec<Arc<Segment>> {
-        self.shared.segments.read().values().cloned().collect()
+        self.shared.segments.load().values().cloned().collect()
     }
 
     /// Syncs of the log since it was opened.
@@ -226,13 +242,16 @@ impl SegmentLog {
     /// # Errors
     /// [`LogError::InvalidInput`] for the active segment or one that is not there, [`LogError::Io`].
     pub fn remove_segment(&self, id: u32) -> Result<()> {
-        let mut segments = self.shared.segments.write();
-        let Some(segment) = segments.get(&id).filter(|segment| segment.is_sealed()) else {
+        let Some(segment) = self.segment(id).filter(|segment| segment.is_sealed()) else {
             return Err(LogError::InvalidInput(format!("segment {id} is not sealed")));
         };
-        let path = segment.path.clone();
-        self.shared.disk.remove_file(&path).map_err(LogError::io("remove", &path))?;
-        segments.remove(&id);
+        let path = &segment.path;
+        self.shared.disk.remove_file(path).map_err(LogError::io("remove", path))?;
+        self.shared.segments.rcu(|segments| {
+            let mut segments = BTreeMap::clone(segments);
+            segments.remove(&id);
+            segments
+        });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Appending records, and going on to the next segment.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -219,7 +220,11 @@ impl Shared {
         loop {
             let target = (end + ahead).next_multiple_of(4096).min(limit).max(end);
             match segment.file.allocate(target, self.options.write_reserve) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    // Syncing in steps keeps the one that seals the segment short.
+                    self.request_sync(self.appended.load(Ordering::Acquire));
+                    return Ok(());
+                }
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -251,7 +256,7 @@ impl Shared {
         let next = create_segment(&self.place(), tail.sequence, frame_len)?;
         tail.active.sealed.store(true, Ordering::Release);
         let next = Arc::new(next);
-        self.segments.write().insert(next.id, Arc::clone(&next));
+        self.insert_segment(&next);
         tail.active = next;
         tail.offset = SEGMENT_START;
         let mark = Mark {
@@ -264,6 +269,14 @@ impl Shared {
         let _ = self.mark.lock().write(mark);
         self.call_watchers();
         Ok(())
+    }
+
+    pub(super) fn insert_segment(&self, segment: &Arc<Segment>) {
+        self.segments.rcu(|segments| {
+            let mut segments = BTreeMap::clone(segments);
+            segments.insert(segment.id, Arc::clone(segment));
+            segments
+        });
     }
 
     /// Cuts the active segment to its length and makes it durable.

@@ -41,12 +41,7 @@ impl SegmentLog {
             self.shared.call_watchers();
             return;
         }
-        let mut sync = self.shared.sync.lock();
-        if ticket > sync.wanted {
-            sync.wanted = ticket;
-            drop(sync);
-            self.shared.wanted.notify_one();
-        }
+        self.shared.request_sync(ticket);
     }
 
     /// Asks for everything so far to become durable within `delay`.
@@ -86,6 +81,16 @@ impl SegmentLog {
 }
 
 impl Shared {
+    /// Asks the committer thread for a sync up to `ticket`.
+    pub(super) fn request_sync(&self, ticket: u64) {
+        let mut sync = self.sync.lock();
+        if ticket > sync.wanted {
+            sync.wanted = ticket;
+            drop(sync);
+            self.wanted.notify_one();
+        }
+    }
+
     pub(super) fn wait_durable(&self, ticket: u64) -> Result<()> {
         loop {
             if self.durable.load(Ordering::Acquire) >= ticket {

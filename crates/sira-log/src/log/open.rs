@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Condvar, Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::{Condvar, Mutex};
 
 use super::append::{SegmentPlace, create_segment};
 use super::commit::SyncState;
@@ -164,7 +165,7 @@ pub(super) fn open(
         disk,
         env,
         root: root.to_owned(),
-        segments: RwLock::new(segments),
+        segments: ArcSwap::from_pointee(segments),
         appended: AtomicU64::new(next_sequence),
         durable: AtomicU64::new(next_sequence),
         next_segment,
@@ -181,7 +182,7 @@ pub(super) fn open(
     };
     {
         let tail = shared.tail.lock();
-        shared.segments.write().insert(tail.active.id, Arc::clone(&tail.active));
+        shared.insert_segment(&tail.active);
         if report.damage.is_empty() {
             let mark = Mark {
                 segment: tail.active.id,
