@@ -160,6 +160,7 @@ pub(super) fn open(
             }
         }
     };
+    let durable_end = tail.position();
     let shared = Shared {
         tail: Mutex::new(tail),
         disk,
@@ -168,6 +169,7 @@ pub(super) fn open(
         segments: ArcSwap::from_pointee(segments),
         appended: AtomicU64::new(next_sequence),
         durable: AtomicU64::new(next_sequence),
+        durable_end: Mutex::new(durable_end),
         next_segment,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),
