@@ -9,7 +9,8 @@
 //! log.append(LogItem::text("hello"), &AppendOptions::default())?;
 //! log.append(LogItem::json(&["typed", "items"])?.as_item(), &AppendOptions::default())?;
 //! for record in log.read(&LogReadOptions::default())? {
-//!     println!("{}: {:?}", record.as_ref().unwrap().sequence, record.unwrap().data);
+//!     let record = record?;
+//!     println!("{}: {:?}", record.sequence, record.data);
 //! }
 //! log.close()
 //! # }
