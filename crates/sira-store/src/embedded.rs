@@ -1,13 +1,22 @@
 //! The embedded engine: the log is the store.
 
+mod durable;
 mod engine;
+#[doc(hidden)]
+pub mod index;
+mod item;
+mod namespaces;
+mod stripes;
 mod transaction;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use engine::Engine;
+pub use engine::{Engine, MaintenanceReport, Snapshot};
 pub use transaction::Transaction;
 
 use crate::options::Durability;
