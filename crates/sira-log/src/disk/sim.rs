@@ -117,7 +117,8 @@ impl SimDisk {
     }
 
     /// The disk as it is found if the power goes now, everything on it durable. Of what was not
-    /// synced, `seed` decides: each sector is old, new or torn (a new beginning, an old end),
+    /// synced, `seed` decides: each sector is old, new or torn (a new
+    /// beginning of whole 8-byte words, an old end),
     /// length changes are kept up to one of them, and of the changes to folders any subset is kept.
     /// Faults that strike once are gone, capacity and writeback stay. This disk is as it was, and
     /// apart from the new one.

@@ -3,6 +3,9 @@
 use super::super::SECTOR_BYTES;
 use super::rng::Rng;
 
+/// A torn sector is new up to a multiple of this many bytes.
+const TORN_BYTES: usize = 8;
+
 /// Content of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
@@ -151,7 +154,7 @@ impl FileNode {
             }
             let torn = rng.chance(10);
             let end = match (torn, rng.chance(percent)) {
-                (true, _) => start + rng.below(end - start + 1),
+                (true, _) => start + rng.below((end - start) / TORN_BYTES + 1) * TORN_BYTES,
                 (false, true) => end,
                 (false, false) => start,
             };
