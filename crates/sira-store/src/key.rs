@@ -72,6 +72,18 @@ pub fn check_write(
             "a value may have up to {VALUE_BYTES_MAX} bytes, this one has {value_bytes}"
         )));
     }
+    check_transforms(options)?;
+    Ok(CheckedWrite {
+        expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,
+        metadata: options.metadata.encode()?,
+    })
+}
+
+/// Checks that a write asks for neither compression nor encryption.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] when it does.
+pub fn check_transforms(options: &StorageOptions) -> Result<()> {
     if options.compression != CompressionType::None {
         return Err(StorageError::unsupported(
             "engines store bytes as they come: write with CompressionType::None, or compress first",
@@ -82,10 +94,7 @@ pub fn check_write(
             "engines store bytes as they come: write with EncryptionType::None, or encrypt first",
         ));
     }
-    Ok(CheckedWrite {
-        expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,
-        metadata: options.metadata.encode()?,
-    })
+    Ok(())
 }
 
 /// Checks that a batch has at most [`BATCH_OPERATIONS_MAX`] operations.

@@ -43,7 +43,7 @@ const NAMESPACE_DEFAULT: &str = "default";
 /// # let root = folder.path();
 /// let engine = Engine::open(root, EngineOptions::default())?;
 /// let store = EmbeddedBackend::new(engine);
-/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// # pollster::block_on(async {
 /// store.put("greeting", Bytes::from("hello"), StorageOptions::default()).await?;
 /// assert_eq!(store.get("greeting").await?, Some(Bytes::from("hello")));
 /// # Ok::<_, sira_store::StorageError>(()) })?;
