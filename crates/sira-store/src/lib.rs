@@ -4,6 +4,7 @@ pub mod backend;
 mod batch;
 pub mod blocking;
 pub mod client;
+pub mod conformance;
 pub mod embedded;
 pub mod error;
 pub mod ext;
