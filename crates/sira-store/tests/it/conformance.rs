@@ -2,6 +2,7 @@
 
 mod broken;
 mod meta;
+mod minimal;
 
 use std::sync::Arc;
 
