@@ -43,7 +43,7 @@ pub(super) async fn apart(cx: Context) -> Verdict {
 
 pub(super) async fn refused(cx: Context) -> Verdict {
     let long = "n".repeat(NAMESPACE_BYTES_MAX + 1);
-    for name in ["", "a/b", "/", "a\0b", "a\nb", &long] {
+    for name in ["", ".", "..", "_a", "a/b", "/", "a\0b", "a\nb", &long] {
         let result = cx.backend.namespace(name).await.map(|_| ());
         fails(&format!("namespace {name:?}"), result, &["invalid_input", "too_large"])?;
     }
