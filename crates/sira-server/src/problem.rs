@@ -51,7 +51,7 @@ pub struct Problem {
     /// What was wrong and what to do.
     pub detail: Cow<'static, str>,
     /// Header fields that go with it.
-    pub headers: HeaderMap,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Further members of the document.
     pub members: Vec<(&'static str, serde_json::Value)>,
 }
@@ -68,7 +68,7 @@ impl Problem {
             code,
             retryable: false,
             detail: detail.into(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             members: Vec::new(),
         }
     }
@@ -104,7 +104,7 @@ impl Problem {
     /// Adds a header field.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -136,7 +136,7 @@ impl Problem {
     /// The header fields of the answer, all but its length.
     #[must_use]
     pub fn header_fields(&self) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        let mut headers: HeaderMap = self.headers.iter().cloned().collect();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from(HTTP_RETRY_AFTER_SECONDS));

@@ -145,8 +145,7 @@ impl BodyReader {
                         "the body ended early, after {} bytes, and nothing was stored: {error}",
                         self.received
                     );
-                    let problem =
-                        Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", detail);
+                    let problem = Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", detail);
                     return Poll::Ready(Some(Err(problem)));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -236,9 +235,7 @@ impl BodyReader {
         let drain = async {
             let mut drained = 0;
             while drained < limits::HTTP_DRAIN_BYTES_MAX {
-                let part = poll_fn(|cx| {
-                    http_body::Body::poll_frame(Pin::new(&mut self.body), cx)
-                });
+                let part = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
                 match part.await {
                     Some(Ok(frame)) => drained += frame.data_ref().map_or(0, Bytes::len),
                     Some(Err(_)) | None => return,
@@ -285,7 +282,6 @@ pub struct SlicedBody(Bytes);
 
 impl SlicedBody {
     /// A response body of these bytes.
-    #[must_use]
     pub fn body(bytes: Bytes) -> Body {
         if bytes.len() <= limits::HTTP_SLICE_BYTES {
             return Body::from(bytes);

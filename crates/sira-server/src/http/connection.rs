@@ -1,18 +1,21 @@
 //! One connection: HTTP/1.1 or HTTP/2 with prior knowledge, told apart by its first bytes.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::HttpLimits;
 use crate::http::io::{Activity, TimedStream};
+use crate::http::observe::Peer;
 use crate::http::service::ConnectionService;
 use crate::limits;
 
@@ -36,6 +39,7 @@ pub enum Phase {
 /// Serves a connection until its client leaves, is too slow, or the server shuts down.
 pub async fn serve(
     stream: TcpStream,
+    peer: SocketAddr,
     router: Router,
     http_limits: Arc<HttpLimits>,
     mut phase: watch::Receiver<Phase>,
@@ -46,12 +50,12 @@ pub async fn serve(
             Err(_) => return,
         },
         // Nobody has asked for anything yet.
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => return,
+        () = reached(&mut phase, Phase::Draining) => return,
     };
     let activity = Arc::new(Activity::default());
-    let service = ConnectionService::new(router, Arc::clone(&activity));
+    let service = ConnectionService::new(router, Arc::clone(&activity), Peer(peer));
     let io = TokioIo::new(TimedStream::new(stream, activity, multiplexed, &http_limits));
-    let served = if multiplexed {
+    if multiplexed {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
@@ -61,17 +65,7 @@ pub async fn serve(
             .keep_alive_interval(limits::HTTP2_PING_INTERVAL)
             .keep_alive_timeout(limits::HTTP2_PING_INTERVAL)
             .serve_connection(io, service);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            served = connection.as_mut() => Some(served),
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    served = connection => Some(served),
-                    _ = phase.wait_for(|phase| *phase == Phase::Closing) => None,
-                }
-            }
-        }
+        drive(connection, phase).await;
     } else {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
@@ -79,23 +73,42 @@ pub async fn serve(
             .max_headers(limits::HTTP_HEADERS_MAX)
             .max_header_size(limits::HTTP_HEAD_BYTES_MAX)
             .serve_connection(io, service);
-        let mut connection = pin!(connection);
-        tokio::select! {
-            served = connection.as_mut() => Some(served),
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    served = connection => Some(served),
-                    _ = phase.wait_for(|phase| *phase == Phase::Closing) => None,
+        drive(connection, phase).await;
+    }
+}
+
+/// Runs a connection to its end, or through the shutdown's phases.
+async fn drive<C>(connection: C, mut phase: watch::Receiver<Phase>)
+where
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = reached(&mut phase, Phase::Draining) => None,
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection => ended,
+                () = reached(&mut phase, Phase::Closing) => {
+                    tracing::debug!("connection cut off by the shutdown");
+                    return;
                 }
             }
         }
     };
-    match served {
-        Some(Ok(())) => {}
-        Some(Err(error)) => tracing::debug!(%error, "connection ended"),
-        None => tracing::debug!("connection cut off by the shutdown"),
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Waits until the shutdown is in this phase, or the server is gone.
+pub async fn reached(phase: &mut watch::Receiver<Phase>, at_least: Phase) {
+    let _ = phase.wait_for(|phase| *phase >= at_least).await;
 }
 
 /// Whether the client speaks HTTP/2; nothing is taken out of the socket.

@@ -105,11 +105,11 @@ async fn accept(mut acceptor: Acceptor) {
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = acceptor.phase.wait_for(|phase| *phase != Phase::Serving) => return,
+            () = connection::reached(&mut acceptor.phase, Phase::Draining) => return,
             accepted = acceptor.listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // The client's own failures pass at once; out of files or memory lasts a while.
                 if !matches!(
@@ -138,7 +138,7 @@ async fn accept(mut acceptor: Acceptor) {
         let (phase, metrics) = (acceptor.phase.clone(), Arc::clone(&acceptor.metrics));
         tokio::spawn(async move {
             let _open = metrics.open_connection();
-            connection::serve(stream, router, limits, phase).await;
+            connection::serve(stream, peer, router, limits, phase).await;
             drop(slot);
         });
     }

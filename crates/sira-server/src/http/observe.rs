@@ -97,7 +97,10 @@ fn check(app: &App, request: &Request) -> Result<(), Problem> {
         return Err(Problem::new(
             StatusCode::URI_TOO_LONG,
             "too_large",
-            format!("the request's path and query take more than {} bytes", limits::HTTP_TARGET_BYTES_MAX),
+            format!(
+                "the request's path and query take more than {} bytes",
+                limits::HTTP_TARGET_BYTES_MAX
+            ),
         ));
     }
     let fields: usize =
@@ -174,7 +177,8 @@ mod tests {
 
     #[test]
     fn other_sites_are_not_local() {
-        for host in ["", "localhost", "LOCALHOST:9095", "a.localhost", "127.0.0.1:9095", "[::1]:1"] {
+        for host in ["", "localhost", "LOCALHOST:9095", "a.localhost", "127.0.0.1:9095", "[::1]:1"]
+        {
             assert!(is_local_host(host), "{host}");
         }
         for host in ["example.com", "localhost.example.com", "127.0.0.1.example.com:9095"] {

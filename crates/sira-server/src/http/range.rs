@@ -53,11 +53,7 @@ impl ByteRange {
             Self::From(first) => first..size,
             Self::Suffix(length) => size.saturating_sub(length)..size,
         };
-        if range.start < range.end {
-            Resolved::Satisfiable(range)
-        } else {
-            Resolved::Unsatisfiable
-        }
+        if range.start < range.end { Resolved::Satisfiable(range) } else { Resolved::Unsatisfiable }
     }
 }
 

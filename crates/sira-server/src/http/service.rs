@@ -15,19 +15,21 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use crate::http::io::{Activity, ActivityGuard};
+use crate::http::observe::Peer;
 
 /// The router as one connection sees it.
 #[derive(Debug, Clone)]
 pub struct ConnectionService {
     router: Router,
     activity: Arc<Activity>,
+    peer: Peer,
 }
 
 impl ConnectionService {
     /// The service of a connection.
     #[must_use]
-    pub fn new(router: Router, activity: Arc<Activity>) -> Self {
-        Self { router, activity }
+    pub fn new(router: Router, activity: Arc<Activity>, peer: Peer) -> Self {
+        Self { router, activity, peer }
     }
 }
 
@@ -38,7 +40,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionService {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let guard = self.activity.begin();
-        let answer = self.router.clone().call(request.map(Body::new));
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer);
+        let answer = self.router.clone().call(request);
         Box::pin(async move {
             let response = answer.await?;
             Ok(response.map(|body| CountedBody { body, _guard: guard }))

@@ -66,9 +66,8 @@ fn writes_become_conditions_of_the_engine() {
     let (one, two) = (version(1), version(2));
     let (tag, other) = (entity_tag(one), entity_tag(two));
     let both = format!("{tag}, {other}");
-    let read = |name: HeaderName, value: &str| {
-        WriteCondition::read(&headers(&[(name, value)])).unwrap()
-    };
+    let read =
+        |name: HeaderName, value: &str| WriteCondition::read(&headers(&[(name, value)])).unwrap();
     let engine = WriteCondition::Engine;
     assert_eq!(WriteCondition::read(&headers(&[])).unwrap(), engine(Condition::Always));
     assert_eq!(read(IF_NONE_MATCH, "*"), engine(Condition::IfAbsent));

@@ -28,8 +28,14 @@ fn malformed_paths_are_refused() {
     ] {
         assert_eq!(namespace_and_key(path).unwrap_err().code(), code, "{path}");
     }
-    assert_eq!(namespace_and_key(&format!("ns/{}", "x".repeat(1025))).unwrap_err().code(), "too_large");
-    assert_eq!(namespace_and_key(&format!("{}/x", "n".repeat(129))).unwrap_err().code(), "too_large");
+    assert_eq!(
+        namespace_and_key(&format!("ns/{}", "x".repeat(1025))).unwrap_err().code(),
+        "too_large"
+    );
+    assert_eq!(
+        namespace_and_key(&format!("{}/x", "n".repeat(129))).unwrap_err().code(),
+        "too_large"
+    );
     assert!(namespace_and_key(&format!("ns/{}", "%41".repeat(1024))).is_ok());
 }
 

@@ -32,8 +32,18 @@ fn ranges_are_cut_to_the_value() {
 #[test]
 fn what_is_no_single_byte_range_is_ignored() {
     for header in [
-        "", "bytes", "bytes=", "bytes=-", "bytes=5-2", "bytes=a-b", "bytes=1", "bytes=+1-2",
-        "items=0-1", "bytes=0-1,3-4", "bytes=1-2-3", "bytes=--1",
+        "",
+        "bytes",
+        "bytes=",
+        "bytes=-",
+        "bytes=5-2",
+        "bytes=a-b",
+        "bytes=1",
+        "bytes=+1-2",
+        "items=0-1",
+        "bytes=0-1,3-4",
+        "bytes=1-2-3",
+        "bytes=--1",
     ] {
         assert_eq!(ByteRange::parse(header), None, "{header}");
     }

@@ -23,8 +23,24 @@ fn times_to_live_have_units_and_decimals() {
 #[test]
 fn what_is_no_time_to_live_is_refused() {
     for text in [
-        "", " ", "0", "0ms", "-1", "+1", "1e3", "inf", "nan", "s", "1w", "1S", "1 2", "1.2.3",
-        "10s5", "99999999999999999999d", "0x10", "\u{661}",
+        "",
+        " ",
+        "0",
+        "0ms",
+        "-1",
+        "+1",
+        "1e3",
+        "inf",
+        "nan",
+        "s",
+        "1w",
+        "1S",
+        "1 2",
+        "1.2.3",
+        "10s5",
+        "99999999999999999999d",
+        "0x10",
+        "\u{661}",
     ] {
         assert_eq!(parse_ttl(text).unwrap_err().code(), "invalid_input", "{text:?}");
     }
