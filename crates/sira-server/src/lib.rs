@@ -1,1 +1,4 @@
 //! HTTP and RESP front ends of Sira.
+
+pub mod limits;
+pub mod resp;
