@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use backend::EmbeddedBackend;
-pub use engine::{Engine, MaintenanceReport, Snapshot};
+pub use engine::{Engine, MaintenanceReport, ObjectReader, Snapshot};
 pub use transaction::Transaction;
 
 use crate::options::Durability;

@@ -4,6 +4,7 @@ mod checkpoint;
 mod lookup;
 mod maintain;
 mod open;
+mod reader;
 mod reclaim;
 mod replay;
 mod snapshot;
@@ -35,6 +36,7 @@ use crate::error::{Result, StorageError};
 use crate::version::{HybridClock, Version};
 
 pub use maintain::MaintenanceReport;
+pub use reader::ObjectReader;
 pub use snapshot::Snapshot;
 pub(super) use write::{Change, Put, apply_batch, apply_one, check};
 
