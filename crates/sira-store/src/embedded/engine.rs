@@ -22,6 +22,7 @@ use sira_log::disk::{Disk, OsDisk};
 use sira_log::log::{OpenReport, SegmentLog};
 
 use super::durable::DurableWaiters;
+use super::gate::Gate;
 use super::index::{Index, Location};
 use super::namespaces::Namespaces;
 use super::stripes::Stripes;
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(super) index: Index,
     pub(super) namespaces: Namespaces,
     pub(super) stripes: Stripes,
+    pub(super) gate: Gate,
     pub(super) clock: HybridClock,
     pub(super) env: Arc<dyn Env>,
     pub(super) usage: SegmentUsage,
