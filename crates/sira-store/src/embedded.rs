@@ -4,6 +4,7 @@ mod backend;
 mod batch;
 mod durable;
 mod engine;
+mod gate;
 #[doc(hidden)]
 pub mod index;
 mod item;

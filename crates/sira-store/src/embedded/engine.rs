@@ -23,6 +23,7 @@ use sira_log::disk::{Disk, OsDisk};
 use sira_log::log::{OpenReport, SegmentLog};
 
 use super::durable::DurableWaiters;
+use super::gate::Gate;
 use super::index::{Index, Location};
 use super::namespaces::Namespaces;
 use super::stripes::Stripes;
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(super) index: Index,
     pub(super) namespaces: Namespaces,
     pub(super) stripes: Stripes,
+    pub(super) gate: Gate,
     pub(super) clock: HybridClock,
     pub(super) env: Arc<dyn Env>,
     pub(super) usage: SegmentUsage,

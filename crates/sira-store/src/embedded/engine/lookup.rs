@@ -131,7 +131,9 @@ pub(super) fn with_item<R>(
     let Some(full) = FullKey::new(namespace, key) else { return Ok(None) };
     let now_ms = engine.env.now_ms();
     for _ in 0..TRIES {
-        let Some(location) = engine.index.get(full.bytes()) else { return Ok(None) };
+        let location = engine.index.get(full.bytes());
+        engine.gate.pass();
+        let Some(location) = location else { return Ok(None) };
         if coarsely_expired(location.expiry, now_ms) == Some(true) {
             return Ok(None);
         }
@@ -301,6 +303,7 @@ pub(super) fn scan(
             }
         }
     });
+    engine.gate.pass();
     failed.map_or(Ok(()), Err)
 }
 

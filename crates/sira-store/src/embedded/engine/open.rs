@@ -10,6 +10,7 @@ use sira_log::log::{SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::LogPosition;
 
 use super::super::durable::DurableWaiters;
+use super::super::gate::Gate;
 use super::super::namespaces::Namespaces;
 use super::super::spool;
 use super::super::stripes::Stripes;
@@ -61,6 +62,7 @@ pub(super) fn open(
         index,
         namespaces,
         stripes: Stripes::new(),
+        gate: Gate::default(),
         clock,
         usage: RwLock::default(),
         waiters: Arc::clone(&waiters),

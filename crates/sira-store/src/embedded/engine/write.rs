@@ -141,16 +141,18 @@ pub(crate) fn apply_batch(engine: &Engine, changes: &[Change<'_>]) -> Result<Com
         data_crc: None,
     };
     let appended = engine.log.append(&entry)?;
-    for (change, place) in changes.iter().zip(places) {
-        let location = change.put.map(|put| Location {
-            segment: appended.position.segment,
-            offset: (appended.position.offset / BinaryLogFormat::ALIGN_BYTES as u64) as u32,
-            item: (RECORD_BODY_OFFSET + place) as u32,
-            size: put.value.len() as u32,
-            expiry: coarse_expiry(put.expires_at_ms),
-        });
-        index_change(engine, change.namespace, change.key, location)?;
-    }
+    engine.gate.close_while(|| {
+        changes.iter().zip(places).try_for_each(|(change, place)| {
+            let location = change.put.map(|put| Location {
+                segment: appended.position.segment,
+                offset: (appended.position.offset / BinaryLogFormat::ALIGN_BYTES as u64) as u32,
+                item: (RECORD_BODY_OFFSET + place) as u32,
+                size: put.value.len() as u32,
+                expiry: coarse_expiry(put.expires_at_ms),
+            });
+            index_change(engine, change.namespace, change.key, location)
+        })
+    })?;
     Ok(Commit { version, ticket: Ticket(appended.ticket) })
 }
 
