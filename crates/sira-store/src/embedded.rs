@@ -1,6 +1,8 @@
 //! The embedded engine: the log is the store.
 
 mod engine;
+#[doc(hidden)]
+pub mod index;
 mod transaction;
 
 use std::time::Duration;
