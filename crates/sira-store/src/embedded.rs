@@ -1,5 +1,7 @@
 //! The embedded engine: the log is the store.
 
+mod backend;
+mod batch;
 mod engine;
 mod transaction;
 
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use backend::EmbeddedBackend;
 pub use engine::Engine;
 pub use transaction::Transaction;
 

@@ -1,9 +1,12 @@
 //! The heart of Sira: one storage trait, the client over it, and the engines that live in process.
 
 pub mod backend;
+mod batch;
 pub mod embedded;
 pub mod error;
+pub mod key;
 pub mod limits;
+mod listing;
 pub mod metadata;
 pub mod options;
 pub mod version;
@@ -12,6 +15,7 @@ pub use backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListEntry, ListOptions,
     ListPage, Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
+pub use embedded::EmbeddedBackend;
 pub use error::{ErrorDetail, Result, Retry, StorageError};
 pub use metadata::Metadata;
 pub use options::{
