@@ -162,8 +162,11 @@ impl Config {
         })?;
         let token = content.lines().next().unwrap_or_default().trim();
         if token.is_empty() {
-            return Err(Failure::usage(format!("the token file {path} is empty ({})", file.source))
-                .hint(format!("openssl rand -hex 32 > {path}")));
+            return Err(Failure::usage(format!(
+                "the token file {path} is empty ({})",
+                file.source
+            ))
+            .hint(format!("openssl rand -hex 32 > {path}")));
         }
         Ok(Some(token.to_owned()))
     }

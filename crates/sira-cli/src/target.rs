@@ -4,11 +4,11 @@ mod folder;
 mod http;
 mod problem;
 
-use std::fmt;
+pub use folder::open_engine;
+
 use std::io::Read;
 use std::ops::Range;
 
-use bytes::Bytes;
 use sira_store::{Condition, ListOptions, ListPage, ObjectHead, Result, StorageOptions, Version};
 
 use crate::config::{Config, Setting, Source};
@@ -18,26 +18,12 @@ use crate::path::Location;
 /// Bytes up to which a value is read whole before it is written.
 pub const WHOLE_BYTES_MAX: u64 = 1 << 20;
 
-/// The bytes of a write.
-pub enum Body {
-    /// In memory.
-    Whole(Bytes),
-    /// Read while it is written.
-    Stream {
-        /// Where the bytes come from.
-        reader: Box<dyn Read + Send>,
-        /// How many there are, where that is known.
-        len: Option<u64>,
-    },
-}
-
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(bytes) => write!(f, "Whole({} bytes)", bytes.len()),
-            Self::Stream { len, .. } => write!(f, "Stream({len:?} bytes)"),
-        }
-    }
+/// The bytes of a write, read while it is written.
+pub struct Body {
+    /// Where the bytes come from.
+    pub reader: Box<dyn Read + Send>,
+    /// How many there are, where that is known; more or fewer are an error then.
+    pub len: Option<u64>,
 }
 
 /// An object on its way out.
@@ -63,6 +49,9 @@ pub trait Target: Send + Sync {
 
     /// Removes an object and says whether one was there.
     fn remove(&self, at: &Location, condition: Condition) -> Result<bool>;
+
+    /// Removes these objects, whether or not they are there.
+    fn remove_all(&self, namespace: &str, keys: Vec<String>) -> Result<()>;
 
     /// A page of the keys of a namespace; empty when there is no such namespace.
     fn list(&self, namespace: &str, options: ListOptions) -> Result<ListPage>;

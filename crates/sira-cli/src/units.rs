@@ -30,7 +30,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
             _ => return Err(HOW.to_owned()),
         };
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
-        total_ms = part.and_then(|part| total_ms.checked_add(part)).ok_or_else(|| HOW.to_owned())?;
+        total_ms =
+            part.and_then(|part| total_ms.checked_add(part)).ok_or_else(|| HOW.to_owned())?;
         rest = after;
     }
     if text.is_empty() { Err(HOW.to_owned()) } else { Ok(Duration::from_millis(total_ms)) }

@@ -72,9 +72,8 @@ fn parse(path: &Path, text: &str) -> (FileValues, Vec<Failure>) {
         };
         if spec.secret {
             let hint = "set SIRA_TOKEN, or name a file with token_file";
-            wrong.push(
-                Failure::usage(format!("{at}: {name} does not belong in a file")).hint(hint),
-            );
+            wrong
+                .push(Failure::usage(format!("{at}: {name} does not belong in a file")).hint(hint));
             continue;
         }
         let source = place(value.span().start);
@@ -89,8 +88,11 @@ fn parse(path: &Path, text: &str) -> (FileValues, Vec<Failure>) {
             (other, number) => {
                 let wanted = if number { "a number" } else { "a text in quotes" };
                 let example = spec.default.unwrap_or(spec.example);
-                let example =
-                    if number { format!("{name} = {example}") } else { format!("{name} = {example:?}") };
+                let example = if number {
+                    format!("{name} = {example}")
+                } else {
+                    format!("{name} = {example:?}")
+                };
                 wrong.push(
                     Failure::usage(format!(
                         "{source}: {name} is {wanted}, this is a {}",

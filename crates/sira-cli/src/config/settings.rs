@@ -211,7 +211,9 @@ fn not_empty(text: &str) -> Result<(), String> {
 fn address(text: &str) -> Result<(), String> {
     match text.parse::<SocketAddr>() {
         Ok(_) => Ok(()),
-        Err(_) => Err("write an IP address and a port, such as 127.0.0.1:9095 or [::1]:9095".to_owned()),
+        Err(_) => {
+            Err("write an IP address and a port, such as 127.0.0.1:9095 or [::1]:9095".to_owned())
+        }
     }
 }
 

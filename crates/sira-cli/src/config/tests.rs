@@ -23,7 +23,8 @@ fn the_table_is_in_the_order_of_the_enum() {
 
 #[test]
 fn flag_beats_environment_beats_file_beats_default() {
-    let file = written("root = \"file\"\nhttp_addr = \"127.0.0.1:1\"\nresp_addr = \"127.0.0.1:2\"\n");
+    let file =
+        written("root = \"file\"\nhttp_addr = \"127.0.0.1:1\"\nresp_addr = \"127.0.0.1:2\"\n");
     let mut flags = Flags::default();
     flags.set(Setting::Root, Some("flag"));
     let env = [("SIRA_ROOT", "env"), ("SIRA_HTTP_ADDR", "127.0.0.1:3"), ("SIRA_DURABILITY", "")];
@@ -34,10 +35,7 @@ fn flag_beats_environment_beats_file_beats_default() {
     };
     assert_eq!(shown(Setting::Root), "flag flag --root");
     assert_eq!(shown(Setting::HttpAddr), "127.0.0.1:3 environment SIRA_HTTP_ADDR");
-    assert_eq!(
-        shown(Setting::RespAddr),
-        format!("127.0.0.1:2 {}:3:13", file.path().display())
-    );
+    assert_eq!(shown(Setting::RespAddr), format!("127.0.0.1:2 {}:3:13", file.path().display()));
     assert_eq!(shown(Setting::Durability), "sync default");
     assert_eq!(shown(Setting::TokenFile), "- default");
 }
@@ -101,11 +99,7 @@ fn the_token_comes_from_the_environment_or_a_file() {
 fn the_example_file_is_the_defaults() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/sira.toml");
     let example = std::fs::read_to_string(&docs).unwrap();
-    assert_eq!(
-        example,
-        render_example(),
-        "write it again: sira config example > docs/sira.toml"
-    );
+    assert_eq!(example, render_example(), "write it again: sira config example > docs/sira.toml");
     let from_file = resolve(&Flags::default(), Some(&docs), &[]).unwrap();
     let defaults = resolve(&Flags::default(), None, &[]).unwrap();
     for spec in SETTINGS {

@@ -24,9 +24,9 @@ fn every_kind_of_error_has_its_exit_code() {
 #[test]
 fn help_lists_every_code() {
     use Exit::*;
-    for exit in [
-        Ok, Other, Usage, NotFound, Conflict, Retryable, Auth, Fatal, Interrupted, Terminated,
-    ] {
+    for exit in
+        [Ok, Other, Usage, NotFound, Conflict, Retryable, Auth, Fatal, Interrupted, Terminated]
+    {
         let line = format!("{:>5}  ", exit.code());
         assert!(Exit::HELP.contains(&line), "{exit:?}");
     }

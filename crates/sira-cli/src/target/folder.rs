@@ -11,8 +11,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use sira_store::embedded::{Engine, EngineOptions};
 use sira_store::{
-    Condition, EmbeddedBackend, ListOptions, ListPage, ObjectHead, ReadOptions, Result,
-    StorageBackend, StorageOptions, Version,
+    BatchOperation, BatchResult, Condition, EmbeddedBackend, ListOptions, ListPage, ObjectHead,
+    ReadOptions, Result, StorageBackend, StorageOptions, Version,
 };
 use tokio::runtime::Runtime;
 
@@ -34,8 +34,11 @@ pub fn open_engine(config: &Config, access: Access) -> Outcome<Arc<Engine>> {
     let root = Path::new(config.text(Setting::Root));
     let source = &config.get(Setting::Root).source;
     if access == Access::Read && !root.is_dir() {
-        return Err(Failure::not_found(format!("there is no folder {} ({source})", root.display()))
-            .hint("name the data folder of the server with --root DIR"));
+        return Err(Failure::not_found(format!(
+            "there is no folder {} ({source})",
+            root.display()
+        ))
+        .hint("name the data folder of the server with --root DIR"));
     }
     let durability = config.parse(Setting::Durability, parse_durability)?;
     Engine::open(root, EngineOptions { durability, ..EngineOptions::default() })
@@ -92,17 +95,13 @@ impl Target for FolderTarget {
     fn put(&self, at: &Location, body: Body, options: &StorageOptions) -> Result<Version> {
         let backend = self.backend.namespace(&at.namespace)?;
         let options = options.clone();
-        match body {
-            Body::Whole(bytes) => self.runtime.block_on(backend.put(&at.key, bytes, options)),
-            Body::Stream { mut reader, len: Some(len) } if len <= WHOLE_BYTES_MAX => {
-                let bytes = read_exactly(&mut reader, len)?;
-                self.runtime.block_on(backend.put(&at.key, bytes, options))
-            }
-            Body::Stream { reader, len } => {
-                let parts = Box::pin(Parts { reader, left: len });
-                self.runtime.block_on(backend.put_stream(&at.key, parts, options))
-            }
+        let Body { mut reader, len } = body;
+        if let Some(len) = len.filter(|len| *len <= WHOLE_BYTES_MAX) {
+            let bytes = read_exactly(&mut reader, len)?;
+            return self.runtime.block_on(backend.put(&at.key, bytes, options));
         }
+        let parts = Box::pin(Parts { reader, left: len });
+        self.runtime.block_on(backend.put_stream(&at.key, parts, options))
     }
 
     fn get(&self, at: &Location, range: Option<Range<u64>>) -> Result<Option<Download>> {
@@ -129,6 +128,17 @@ impl Target for FolderTarget {
         self.runtime.block_on(backend.remove(&at.key, condition))
     }
 
+    fn remove_all(&self, namespace: &str, keys: Vec<String>) -> Result<()> {
+        let Some(backend) = self.find(namespace)? else { return Ok(()) };
+        let operations = keys.into_iter().map(|key| BatchOperation::Delete { key }).collect();
+        for result in self.runtime.block_on(backend.batch(operations))? {
+            if let BatchResult::Error(error) = result {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     fn list(&self, namespace: &str, options: ListOptions) -> Result<ListPage> {
         let Some(backend) = self.find(namespace)? else { return Ok(ListPage::default()) };
         self.runtime.block_on(backend.list(options))
@@ -153,7 +163,9 @@ fn read_exactly(reader: &mut dyn Read, len: u64) -> Result<Bytes> {
 fn changed(expected: u64) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("the file had {expected} bytes when it was opened and has changed since; try again"),
+        format!(
+            "the file had {expected} bytes when it was opened and has changed since; try again"
+        ),
     )
 }
 
