@@ -5,3 +5,11 @@
 
 pub mod disk;
 pub mod env;
+mod error;
+pub mod frame;
+pub mod log;
+pub mod record;
+
+pub use error::{LogError, Result};
+pub use frame::{BinaryLogCursor, BinaryLogFormat, BinaryLogWriter};
+pub use record::{ContentKind, LogPosition};

@@ -2,15 +2,24 @@
 
 mod backend;
 mod batch;
+mod durable;
 mod engine;
+#[doc(hidden)]
+pub mod index;
+mod item;
+mod namespaces;
+mod stripes;
 mod transaction;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 pub use backend::EmbeddedBackend;
-pub use engine::Engine;
+pub use engine::{Engine, MaintenanceReport, Snapshot};
 pub use transaction::Transaction;
 
 use crate::options::Durability;

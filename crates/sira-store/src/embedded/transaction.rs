@@ -1,10 +1,14 @@
-//! Stand-in with the final interface.
-#![allow(missing_docs)]
+//! Reads and writes of some keys as one step.
+
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
-use super::engine::Engine;
-use super::*;
-use crate::error::Result;
+use super::engine::{Change, Engine, Put, apply_batch, apply_one, check};
+use super::stripes::Held;
+use super::{Commit, NamespaceId, StoredObject, Ticket, WriteOptions};
+use crate::error::{Result, StorageError};
+use crate::version::Version;
 
 /// Reads and writes of some keys as one step: what it read does not change until it ends, and its
 /// writes become visible and durable together or not at all. Dropped without commit, it does
@@ -12,72 +16,159 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Transaction<'a> {
     engine: &'a Engine,
-    _guard: parking_lot::MutexGuard<'a, ()>,
-    staged: Vec<(NamespaceId, Bytes, Option<StoredObject>)>,
+    _held: Held<'a>,
+    staged: Vec<Staged>,
+    /// Places in `staged` by key, once there are many.
+    places: HashMap<(NamespaceId, Bytes), usize>,
+}
+
+/// Staged changes up to which looking through all of them is quicker than hashing.
+const PLAIN_SEARCH_MAX: usize = 8;
+
+#[derive(Debug)]
+struct Staged {
+    namespace: NamespaceId,
+    key: Bytes,
+    /// `None` removes the key.
+    object: Option<StoredObject>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(engine: &'a Engine) -> Self {
-        Self { engine, _guard: engine.writer.lock(), staged: Vec::new() }
+    pub(super) fn new(engine: &'a Engine, held: Held<'a>) -> Self {
+        Self { engine, _held: held, staged: Vec::new(), places: HashMap::new() }
     }
-    /// The object under a key, the transaction's own writes included.
-    pub fn get(&self, ns: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>> {
-        if let Some((_, _, o)) = self.staged.iter().rev().find(|s| s.0 == ns && s.1 == key) {
-            return Ok(o.clone());
+
+    fn place(&self, namespace: NamespaceId, key: &[u8]) -> Option<usize> {
+        if self.staged.len() <= PLAIN_SEARCH_MAX {
+            return self
+                .staged
+                .iter()
+                .position(|staged| staged.namespace == namespace && staged.key == key);
         }
-        Ok(self.engine.live(ns, key))
+        self.places.get(&(namespace, Bytes::copy_from_slice(key))).copied()
     }
+
+    fn staged(&self, namespace: NamespaceId, key: &[u8]) -> Option<&Staged> {
+        self.staged.get(self.place(namespace, key)?)
+    }
+
+    /// The object under a key, the transaction's own writes included; those have the version 0
+    /// until they are committed.
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
+    pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>> {
+        match self.staged(namespace, key) {
+            Some(staged) => Ok(staged.object.clone()),
+            None => self.engine.get(namespace, key),
+        }
+    }
+
     /// All but the bytes.
-    pub fn head(&self, ns: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>> {
-        self.get(ns, key)
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
+    pub fn head(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>> {
+        match self.staged(namespace, key) {
+            Some(staged) => Ok(staged
+                .object
+                .as_ref()
+                .map(|object| StoredObject { value: Bytes::new(), ..object.clone() })),
+            None => self.engine.head(namespace, key),
+        }
     }
+
     /// Stages a write.
+    ///
+    /// # Errors
+    /// As [`Engine::put`], for what can be told before writing; nothing is staged then.
     pub fn put(
         &mut self,
-        ns: NamespaceId,
+        namespace: NamespaceId,
         key: &[u8],
         value: Bytes,
         options: WriteOptions<'_>,
     ) -> Result<()> {
-        let o = StoredObject {
+        let put =
+            Put { value: &value, expires_at_ms: options.expires_at_ms, metadata: options.metadata };
+        check(self.engine, &Change { namespace, key, put: Some(put) })?;
+        let object = StoredObject {
             version: Version::default(),
             expires_at_ms: options.expires_at_ms,
             metadata: Bytes::copy_from_slice(options.metadata),
             size: value.len() as u64,
             value,
         };
-        self.staged.push((ns, Bytes::copy_from_slice(key), Some(o)));
+        self.stage(Staged { namespace, key: Bytes::copy_from_slice(key), object: Some(object) });
         Ok(())
     }
+
     /// Stages a removal; says whether an object is there.
-    pub fn delete(&mut self, ns: NamespaceId, key: &[u8]) -> Result<bool> {
-        let there = self.get(ns, key)?.is_some();
-        if there {
-            self.staged.push((ns, Bytes::copy_from_slice(key), None));
+    ///
+    /// # Errors
+    /// As [`Engine::read`].
+    pub fn delete(&mut self, namespace: NamespaceId, key: &[u8]) -> Result<bool> {
+        match self.head(namespace, key) {
+            Ok(None) => return Ok(false),
+            // What cannot be read any more can still be removed.
+            Ok(Some(_)) | Err(StorageError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
         }
-        Ok(there)
+        self.stage(Staged { namespace, key: Bytes::copy_from_slice(key), object: None });
+        Ok(true)
     }
-    /// Whether anything is staged.
+
+    /// A later write of a key takes the place of an earlier one.
+    fn stage(&mut self, new: Staged) {
+        let place = self.place(new.namespace, &new.key);
+        if let Some(old) = place.and_then(|place| self.staged.get_mut(place)) {
+            *old = new;
+            return;
+        }
+        if self.staged.len() == PLAIN_SEARCH_MAX {
+            let places = self.staged.iter().enumerate();
+            self.places = places.map(|(at, old)| ((old.namespace, old.key.clone()), at)).collect();
+        }
+        if self.staged.len() >= PLAIN_SEARCH_MAX {
+            self.places.insert((new.namespace, new.key.clone()), self.staged.len());
+        }
+        self.staged.push(new);
+    }
+
+    /// Whether nothing is staged.
     pub fn is_empty(&self) -> bool {
         self.staged.is_empty()
     }
-    /// Applies the staged writes in one atomic frame. With none, nothing is written and the commit
-    /// names the last durable ticket.
+
+    /// Applies the staged writes in one atomic frame. With none, nothing is written, and the commit
+    /// has the version 0 and a ticket that covers every write that the transaction could read.
+    ///
+    /// # Errors
+    /// As [`Engine::put`]; nothing has changed then.
     pub fn commit(self) -> Result<Commit> {
-        let version = self.engine.clock.next(self.engine.env.now_ms());
-        let mut map = self.engine.map.write();
-        for (ns, key, object) in self.staged {
-            match object {
-                Some(mut object) => {
-                    object.version = version;
-                    map.insert((ns.0, key.to_vec()), object);
-                }
-                None => {
-                    map.remove(&(ns.0, key.to_vec()));
-                }
-            }
+        let changes: Vec<_> = self
+            .staged
+            .iter()
+            .map(|staged| Change {
+                namespace: staged.namespace,
+                key: &staged.key,
+                put: staged.object.as_ref().map(|object| Put {
+                    value: &object.value,
+                    expires_at_ms: object.expires_at_ms,
+                    metadata: &object.metadata,
+                }),
+            })
+            .collect();
+        for change in &changes {
+            check(self.engine, change)?;
         }
-        let ticket = self.engine.log.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
-        Ok(Commit { version, ticket: Ticket(ticket) })
+        match changes.as_slice() {
+            [] => Ok(Commit {
+                version: Version::default(),
+                ticket: Ticket(self.engine.log.appended()),
+            }),
+            [change] => apply_one(self.engine, change),
+            changes => apply_batch(self.engine, changes),
+        }
     }
 }

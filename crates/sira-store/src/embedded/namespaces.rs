@@ -1,0 +1,209 @@
+//! The table of namespaces.
+//!
+//! Names and numbers are kept in one small file, replaced whole; a number is never used again. To
+//! drop a namespace is to take its number out of the table: its objects are invisible from then on,
+//! and their space is reclaimed later.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sira_log::disk::{Disk, read_all, write_atomically};
+
+use super::NamespaceId;
+use crate::error::{Result, StorageError};
+use crate::limits::{NAMESPACE_BYTES_MAX, NAMESPACES_MAX};
+
+/// Keys of one namespace, expired ones included.
+#[derive(Debug, Default)]
+pub(super) struct KeyCount(AtomicI64);
+
+impl KeyCount {
+    pub(super) fn add(&self, by: i64) {
+        self.0.fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Default, Clone)]
+struct Table {
+    ids: BTreeMap<String, u32>,
+    counts: HashMap<u32, Arc<KeyCount>>,
+    next: u32,
+}
+
+/// The stored form.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Stored {
+    format: u32,
+    next: u32,
+    namespaces: BTreeMap<String, u32>,
+}
+
+const FORMAT: u32 = 1;
+
+/// All namespaces of an engine.
+#[derive(Debug)]
+pub(super) struct Namespaces {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    table: ArcSwap<Table>,
+    /// Held while the table is changed and written.
+    change: Mutex<()>,
+}
+
+impl Namespaces {
+    /// Reads the table; without a file it is empty.
+    pub(super) fn open(disk: Arc<dyn Disk>, path: PathBuf) -> Result<Self> {
+        let mut table = Table { next: 1, ..Table::default() };
+        if disk.exists(&path) {
+            let text = read_all(&*disk, &path)?;
+            let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
+                StorageError::corrupt(format!("{} is not readable", path.display()))
+                    .with_source(error)
+            })?;
+            if stored.format != FORMAT {
+                return Err(StorageError::unsupported(format!(
+                    "{} has format {}, this version reads {FORMAT}",
+                    path.display(),
+                    stored.format
+                )));
+            }
+            table.counts = stored.namespaces.values().map(|id| (*id, Arc::default())).collect();
+            table.ids = stored.namespaces;
+            table.next = stored.next;
+        }
+        Ok(Self { disk, path, table: ArcSwap::from_pointee(table), change: Mutex::new(()) })
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<NamespaceId> {
+        self.table.load().ids.get(name).map(|id| NamespaceId(*id))
+    }
+
+    pub(super) fn list(&self) -> Vec<(String, NamespaceId)> {
+        let table = self.table.load();
+        table.ids.iter().map(|(name, id)| (name.clone(), NamespaceId(*id))).collect()
+    }
+
+    /// Whether the number is in use.
+    pub(super) fn is_live(&self, id: NamespaceId) -> bool {
+        self.table.load().counts.contains_key(&id.0)
+    }
+
+    /// Lends the key count of a namespace that is in use.
+    pub(super) fn with_count<R>(
+        &self,
+        id: NamespaceId,
+        visit: impl FnOnce(&KeyCount) -> R,
+    ) -> Option<R> {
+        self.table.load().counts.get(&id.0).map(|count| visit(count))
+    }
+
+    /// The number of this name, taken durably if it is new.
+    pub(super) fn ensure(&self, name: &str) -> Result<NamespaceId> {
+        if let Some(id) = self.find(name) {
+            return Ok(id);
+        }
+        check_name(name)?;
+        self.change(|table| {
+            if let Some(id) = table.ids.get(name) {
+                return Ok((false, NamespaceId(*id)));
+            }
+            Ok((true, take(table, name)?))
+        })
+    }
+
+    /// Forgets a name; says which number it had.
+    pub(super) fn remove(&self, name: &str) -> Result<Option<NamespaceId>> {
+        self.change(|table| {
+            let id = table.ids.remove(name);
+            if let Some(id) = id {
+                table.counts.remove(&id);
+            }
+            Ok((id.is_some(), id.map(NamespaceId)))
+        })
+    }
+
+    /// Gives a name a new, empty number; returns the old one and the new one.
+    pub(super) fn clear(&self, name: &str) -> Result<(Option<NamespaceId>, NamespaceId)> {
+        check_name(name)?;
+        self.change(|table| {
+            let old = table.ids.remove(name);
+            if let Some(old) = old {
+                table.counts.remove(&old);
+            }
+            Ok((true, (old.map(NamespaceId), take(table, name)?)))
+        })
+    }
+
+    /// Exchanges the numbers of two names.
+    pub(super) fn swap(&self, a: &str, b: &str) -> Result<()> {
+        let (a_id, b_id) = (self.ensure(a)?, self.ensure(b)?);
+        self.change(|table| {
+            table.ids.insert(a.to_owned(), b_id.0);
+            table.ids.insert(b.to_owned(), a_id.0);
+            Ok((a != b, ()))
+        })
+    }
+
+    /// The stored form of the table.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        encode(&self.table.load())
+    }
+
+    fn change<R>(&self, edit: impl FnOnce(&mut Table) -> Result<(bool, R)>) -> Result<R> {
+        let _held = self.change.lock();
+        let mut table = Table::clone(&self.table.load());
+        let (changed, result) = edit(&mut table)?;
+        if changed {
+            write_atomically(&*self.disk, &self.path, &encode(&table)?)?;
+            self.table.store(Arc::new(table));
+        }
+        Ok(result)
+    }
+}
+
+fn encode(table: &Table) -> Result<Vec<u8>> {
+    let stored = Stored { format: FORMAT, next: table.next, namespaces: table.ids.clone() };
+    serde_json::to_vec_pretty(&stored)
+        .map_err(|error| StorageError::io("cannot encode the namespaces").with_source(error))
+}
+
+fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {
+    if table.ids.len() >= NAMESPACES_MAX {
+        return Err(StorageError::too_large(format!("there are {NAMESPACES_MAX} namespaces")));
+    }
+    let id = table.next;
+    table.next = id.checked_add(1).ok_or_else(|| {
+        StorageError::too_large("the store has used all of its namespace numbers")
+    })?;
+    table.ids.insert(name.to_owned(), id);
+    table.counts.insert(id, Arc::default());
+    Ok(NamespaceId(id))
+}
+
+/// Names are 1 to [`NAMESPACE_BYTES_MAX`] bytes of printable UTF-8 without `/`, and do not begin
+/// with `_`, which front ends keep for themselves.
+fn check_name(name: &str) -> Result<()> {
+    let printable = !name.chars().any(|c| c.is_control() || c == '/');
+    if name.is_empty()
+        || name.len() > NAMESPACE_BYTES_MAX
+        || !printable
+        || name.starts_with('_')
+        || name == "."
+        || name == ".."
+    {
+        return Err(StorageError::invalid_input(format!(
+            "a namespace is 1 to {NAMESPACE_BYTES_MAX} bytes without \"/\" and control characters, \
+             and does not begin with \"_\""
+        ))
+        .with_namespace(name));
+    }
+    Ok(())
+}

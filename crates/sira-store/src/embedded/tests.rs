@@ -1,0 +1,249 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::env::{Env, SimEnv};
+use crate::error::StorageError;
+use sira_log::disk::OsDisk;
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        segment_bytes: 64 << 10,
+        checkpoint_bytes: 256 << 10,
+        background: false,
+        ..EngineOptions::default()
+    }
+}
+
+fn open_with(root: &std::path::Path, env: &Arc<SimEnv>, options: EngineOptions) -> Arc<Engine> {
+    let env = Arc::clone(env) as Arc<dyn Env>;
+    Engine::open_on(Arc::new(OsDisk), env, root, options).unwrap()
+}
+
+fn open(root: &std::path::Path, env: &Arc<SimEnv>) -> Arc<Engine> {
+    open_with(root, env, options())
+}
+
+fn env() -> Arc<SimEnv> {
+    Arc::new(SimEnv::new(1, 1_700_000_000_000))
+}
+
+fn contents(engine: &Engine, namespace: NamespaceId) -> Vec<(Vec<u8>, Vec<u8>, u64)> {
+    let mut keys = Vec::new();
+    engine
+        .scan(namespace, b"", None, |entry| {
+            keys.push(entry.key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    keys.into_iter()
+        .map(|key| {
+            let object = engine.get(namespace, &key).unwrap().unwrap();
+            (key, object.value.to_vec(), object.version.as_u64())
+        })
+        .collect()
+}
+
+#[test]
+fn objects_survive_reopening_with_and_without_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let ns = engine.namespace("default").unwrap();
+    for n in 0..300_u32 {
+        let value = vec![n as u8; (n as usize * 37) % 3000];
+        engine
+            .put(ns, format!("k{:03}", n % 200).as_bytes(), &value, WriteOptions::default())
+            .unwrap();
+    }
+    let large = (0..200_000_u32).map(|n| n as u8).collect::<Vec<_>>();
+    let metadata = WriteOptions { metadata: b"meta", ..WriteOptions::default() };
+    engine.put(ns, b"large", &large, metadata).unwrap();
+    let mut tx = engine.begin(&[(ns, b"k000"), (ns, b"new")]);
+    assert!(tx.delete(ns, b"k000").unwrap());
+    tx.put(ns, b"new", Bytes::from_static(b"batch"), WriteOptions::default()).unwrap();
+    assert_eq!(tx.get(ns, b"new").unwrap().unwrap().value, "batch");
+    assert!(tx.get(ns, b"k000").unwrap().is_none());
+    tx.commit().unwrap();
+    let expected = contents(&engine, ns);
+    assert_eq!((expected.len(), engine.count(ns)), (201, 201));
+    drop(engine);
+    let engine = open(dir.path(), &env);
+    assert_eq!(contents(&engine, ns), expected);
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open(dir.path(), &env);
+    assert!(engine.open_report().clean);
+    assert_eq!(contents(&engine, ns), expected);
+    assert_eq!(engine.count(ns), 201);
+    let object = engine.get(ns, b"large").unwrap().unwrap();
+    assert_eq!((&object.value[..], &object.metadata[..]), (&large[..], &b"meta"[..]));
+    let part = engine.get_range(ns, b"large", 65_530..131_080).unwrap().unwrap();
+    assert_eq!((&part.value[..], part.size), (&large[65_530..131_080], 200_000));
+    let empty = engine.get_range(ns, b"large", 300_000..400_000).unwrap().unwrap();
+    assert!(empty.value.is_empty());
+}
+
+#[test]
+fn dropped_transactions_do_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path(), &env());
+    let ns = engine.namespace("default").unwrap();
+    let mut tx = engine.begin(&[(ns, b"a")]);
+    tx.put(ns, b"a", Bytes::from_static(b"x"), WriteOptions::default()).unwrap();
+    drop(tx);
+    assert!(engine.get(ns, b"a").unwrap().is_none());
+}
+
+#[test]
+fn expiry_is_exact_and_collected() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let ns = engine.namespace("default").unwrap();
+    let at = env.now_ms() + 1500;
+    let options = WriteOptions { expires_at_ms: Some(at), ..WriteOptions::default() };
+    engine.put(ns, b"short", b"v", options).unwrap();
+    engine.put(ns, b"long", b"v", WriteOptions::default()).unwrap();
+    env.set_ms(at - 1);
+    assert!(engine.get(ns, b"short").unwrap().is_some());
+    env.set_ms(at);
+    assert!(engine.get(ns, b"short").unwrap().is_none());
+    assert_eq!(contents(&engine, ns).len(), 1);
+    assert_eq!(engine.count(ns), 2);
+    assert_eq!(engine.maintain().unwrap().expired, 1);
+    assert_eq!(engine.count(ns), 1);
+    drop(engine);
+    assert_eq!(contents(&open(dir.path(), &env), ns).len(), 1);
+}
+
+#[test]
+fn space_is_reclaimed_and_removals_stay_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let ns = engine.namespace("default").unwrap();
+    engine.put(ns, b"removed", b"old", WriteOptions::default()).unwrap();
+    for round in 0..40_u8 {
+        for n in 0..20 {
+            let key = format!("k{n}");
+            engine.put(ns, key.as_bytes(), &[round; 1000], WriteOptions::default()).unwrap();
+        }
+        if round == 20 {
+            let mut tx = engine.begin(&[(ns, b"removed")]);
+            assert!(tx.delete(ns, b"removed").unwrap());
+            tx.commit().unwrap();
+        }
+        engine.maintain().unwrap();
+    }
+    let expected = contents(&engine, ns);
+    assert_eq!(expected.len(), 20);
+    let stats = engine.stats();
+    assert!(stats.used_bytes < 400_000, "{stats:?}");
+    drop(engine);
+    let engine = open(dir.path(), &env);
+    assert_eq!(contents(&engine, ns), expected);
+    drop(engine);
+    std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let engine = open(dir.path(), &env);
+    assert_eq!(contents(&engine, ns), expected, "rebuilt from the log alone");
+}
+
+#[test]
+fn namespaces_are_dropped_cleared_and_swapped() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let (a, b) = (engine.namespace("a").unwrap(), engine.namespace("b").unwrap());
+    engine.put(a, b"k", b"in a", WriteOptions::default()).unwrap();
+    engine.put(b, b"k", b"in b", WriteOptions::default()).unwrap();
+    engine.swap_namespaces("a", "b").unwrap();
+    let a = engine.find_namespace("a").unwrap();
+    assert_eq!(engine.get(a, b"k").unwrap().unwrap().value, "in b");
+    assert!(engine.drop_namespace("a").unwrap());
+    assert!(!engine.drop_namespace("a").unwrap());
+    assert!(engine.get(a, b"k").unwrap().is_none());
+    let refused = engine.put(a, b"k", b"late", WriteOptions::default());
+    assert!(matches!(refused, Err(StorageError::NotFound(_))));
+    assert_eq!(engine.maintain().unwrap().purged, 1);
+    let cleared = engine.clear_namespace("b").unwrap();
+    assert!(engine.get(cleared, b"k").unwrap().is_none());
+    drop(engine);
+    let engine = open(dir.path(), &env);
+    assert_eq!(engine.namespaces(), [("b".to_owned(), cleared)]);
+    assert_eq!(engine.stats().keys, 0);
+}
+
+#[test]
+fn flipped_bytes_are_never_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let options = EngineOptions { segment_bytes: 1 << 20, ..options() };
+    let engine = open_with(dir.path(), &env, options.clone());
+    let ns = engine.namespace("default").unwrap();
+    let value = vec![7; 70_000];
+    engine.put(ns, b"large", &value, WriteOptions::default()).unwrap();
+    engine.put(ns, b"small", b"small value", WriteOptions::default()).unwrap();
+    engine.close().unwrap();
+    let path = engine.log.active_segment().path.clone();
+    drop(engine);
+    let bytes = std::fs::read(&path).unwrap();
+    let small = bytes.windows(11).position(|window| window == b"small value").unwrap();
+    for at in (small - 76..small + 11).chain([5000, 69_000]) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        std::fs::write(&path, &flipped).unwrap();
+        let engine = open_with(dir.path(), &env, options.clone());
+        for (key, expected) in [(b"large", &value[..]), (b"small", b"small value")] {
+            match engine.get(ns, key) {
+                Ok(Some(object)) => assert_eq!(object.value, expected, "byte {at}"),
+                Ok(None) => assert!(engine.check_writable().is_err(), "byte {at} lost a key"),
+                Err(error) => assert!(matches!(error, StorageError::Corrupt(_)), "{error}"),
+            }
+        }
+        drop(engine);
+        std::fs::write(&path, &bytes).unwrap();
+    }
+}
+
+#[test]
+fn snapshots_open_as_stores() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(&dir.path().join("store"), &env);
+    let ns = engine.namespace("default").unwrap();
+    for n in 0..100 {
+        let key = format!("k{n}");
+        engine.put(ns, key.as_bytes(), &[n; 2000], WriteOptions::default()).unwrap();
+    }
+    let expected = contents(&engine, ns);
+    let snapshot = engine.snapshot().unwrap();
+    engine.put(ns, b"later", b"not in it", WriteOptions::default()).unwrap();
+    snapshot.copy_to(&dir.path().join("copy")).unwrap();
+    let copy = open(&dir.path().join("copy"), &env);
+    assert_eq!(contents(&copy, copy.find_namespace("default").unwrap()), expected);
+    assert!(snapshot.copy_to(&dir.path().join("copy")).is_err());
+}
+
+#[test]
+fn durable_async_wakes_after_the_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path(), EngineOptions::default()).unwrap();
+    let ns = engine.namespace("default").unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = Vec::new();
+        for n in 0..64_u32 {
+            let engine = Arc::clone(&engine);
+            tasks.push(tokio::spawn(async move {
+                let commit =
+                    engine.put(ns, &n.to_le_bytes(), b"v", WriteOptions::default()).unwrap();
+                engine.durable_async(commit.ticket).await.unwrap();
+                assert!(engine.durable() >= commit.ticket);
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    engine.close().unwrap();
+}
