@@ -7,6 +7,7 @@ pub mod error;
 pub mod key;
 pub mod limits;
 mod listing;
+pub mod memory;
 pub mod metadata;
 pub mod options;
 pub mod version;
@@ -17,6 +18,7 @@ pub use backend::{
 };
 pub use embedded::EmbeddedBackend;
 pub use error::{ErrorDetail, Result, Retry, StorageError};
+pub use memory::MemoryBackend;
 pub use metadata::Metadata;
 pub use options::{
     CompressionType, Condition, ConsistencyLevel, Durability, EncryptionType, StorageOptions,
