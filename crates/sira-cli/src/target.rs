@@ -53,8 +53,9 @@ pub trait Target: Send + Sync {
     /// Removes these objects, whether or not they are there.
     fn remove_all(&self, namespace: &str, keys: Vec<String>) -> Result<()>;
 
-    /// A page of the keys of a namespace; empty when there is no such namespace.
-    fn list(&self, namespace: &str, options: ListOptions) -> Result<ListPage>;
+    /// A page of the keys of a namespace; empty when there is no such namespace. With `details`,
+    /// each object is looked at for its version and expiry.
+    fn list(&self, namespace: &str, options: ListOptions, details: bool) -> Result<ListPage>;
 
     /// Names of all namespaces, in byte order.
     fn namespaces(&self) -> Result<Vec<String>>;
@@ -93,10 +94,11 @@ pub fn each_page(
     target: &dyn Target,
     namespace: &str,
     mut options: ListOptions,
+    details: bool,
     mut visit: impl FnMut(ListPage) -> Outcome<bool>,
 ) -> Outcome {
     loop {
-        let mut page = target.list(namespace, options.clone())?;
+        let mut page = target.list(namespace, options.clone(), details)?;
         let next = page.next.take();
         if !visit(page)? {
             return Ok(());

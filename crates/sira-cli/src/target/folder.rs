@@ -139,9 +139,20 @@ impl Target for FolderTarget {
         Ok(())
     }
 
-    fn list(&self, namespace: &str, options: ListOptions) -> Result<ListPage> {
+    fn list(&self, namespace: &str, options: ListOptions, details: bool) -> Result<ListPage> {
         let Some(backend) = self.find(namespace)? else { return Ok(ListPage::default()) };
-        self.runtime.block_on(backend.list(options))
+        self.runtime.block_on(async {
+            let mut page = backend.list(options).await?;
+            if details {
+                for entry in &mut page.entries {
+                    if let Some(head) = backend.head(&entry.key).await? {
+                        entry.version = Some(head.version);
+                        entry.expires_at_ms = head.expires_at_ms;
+                    }
+                }
+            }
+            Ok(page)
+        })
     }
 
     fn namespaces(&self) -> Result<Vec<String>> {

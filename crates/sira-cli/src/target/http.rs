@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sira_store::{
     Condition, ListEntry, ListOptions, ListPage, Metadata, ObjectHead, Result, StorageError,
     StorageOptions, Version,
@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most bytes of an answer that is not an object.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// What the server answers for an object that keeps no media type.
+const CONTENT_TYPE_DEFAULT: &str = "application/octet-stream";
 /// How the names of the caller's own metadata begin.
 const META: &str = "sira-meta-";
 
@@ -125,7 +127,9 @@ impl HttpTarget {
             .and_then(|tag| tag.trim_start_matches("W/").trim_matches('"').parse().ok())
             .ok_or_else(|| self.no_sira("no version in the ETag"))?;
         let mut metadata = Metadata {
-            content_type: header(headers, "content-type").map(str::to_owned),
+            content_type: header(headers, "content-type")
+                .filter(|content_type| *content_type != CONTENT_TYPE_DEFAULT)
+                .map(str::to_owned),
             ..Metadata::default()
         };
         for (name, value) in headers {
@@ -213,13 +217,16 @@ impl Target for HttpTarget {
     }
 
     fn remove_all(&self, namespace: &str, keys: Vec<String>) -> Result<()> {
-        for key in keys {
-            self.remove(&Location { namespace: namespace.to_owned(), key }, Condition::Always)?;
-        }
-        Ok(())
+        let operations =
+            keys.into_iter().map(|key| WireDelete { op: "delete", key }).collect::<Vec<_>>();
+        let body = serde_json::to_vec(&WireBatch { operations })
+            .map_err(|error| StorageError::invalid_input(error.to_string()))?;
+        let request = self.authorized(self.agent.post(self.url(namespace, Some("_batch"))));
+        let answer = self.sent(request.content_type("application/json").send(&body))?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.error(answer)) }
     }
 
-    fn list(&self, namespace: &str, options: ListOptions) -> Result<ListPage> {
+    fn list(&self, namespace: &str, options: ListOptions, details: bool) -> Result<ListPage> {
         let mut request = self.authorized(self.agent.get(self.url(namespace, None)));
         if !options.prefix.is_empty() {
             request = request.query("prefix", &options.prefix);
@@ -233,6 +240,9 @@ impl Target for HttpTarget {
         if options.limit > 0 {
             request = request.query("limit", options.limit.to_string());
         }
+        if details {
+            request = request.query("details", "true");
+        }
         let answer = self.sent(request.call())?;
         // A namespace that nobody has written to.
         if answer.status().as_u16() == 404 {
@@ -245,7 +255,7 @@ impl Target for HttpTarget {
     fn namespaces(&self) -> Result<Vec<String>> {
         let request = self.authorized(self.agent.get(format!("{}/v1", self.server)));
         let answer: WireNamespaces = self.json(self.sent(request.call())?)?;
-        Ok(answer.namespaces)
+        Ok(answer.namespaces.into_iter().map(|namespace| namespace.name).collect())
     }
 
     fn close(&self) -> Result<()> {
@@ -253,9 +263,25 @@ impl Target for HttpTarget {
     }
 }
 
+#[derive(Serialize)]
+struct WireBatch {
+    operations: Vec<WireDelete>,
+}
+
+#[derive(Serialize)]
+struct WireDelete {
+    op: &'static str,
+    key: String,
+}
+
 #[derive(Deserialize)]
 struct WireNamespaces {
-    namespaces: Vec<String>,
+    namespaces: Vec<WireNamespace>,
+}
+
+#[derive(Deserialize)]
+struct WireNamespace {
+    name: String,
 }
 
 #[derive(Deserialize)]

@@ -86,7 +86,7 @@ fn keys(target: &dyn Target, output: Output, args: &LsArgs, at: &Location) -> Ou
         delimiter: (!args.recursive).then(|| "/".to_owned()),
         limit: left.min(PAGE),
     };
-    target::each_page(target, &at.namespace, options, |page| {
+    target::each_page(target, &at.namespace, options, long, |page| {
         // Both lists are in byte order; together they are shown in it too.
         let mut prefixes = page.common_prefixes.iter().peekable();
         let mut entries = page.entries.iter().peekable();

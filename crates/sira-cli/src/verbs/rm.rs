@@ -80,7 +80,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn remove_below(&self, at: &Location) -> Outcome {
         let options = ListOptions { prefix: at.key.clone(), ..ListOptions::default() };
-        target::each_page(self.target, &at.namespace, options, |page| {
+        target::each_page(self.target, &at.namespace, options, false, |page| {
             let keys: Vec<String> = page.entries.into_iter().map(|entry| entry.key).collect();
             if self.args.interactive || self.args.dry_run {
                 for key in keys {

@@ -274,7 +274,7 @@ impl Planner<'_> {
         let prefix = as_folder(&at.key);
         let options = ListOptions { prefix: prefix.clone(), ..ListOptions::default() };
         let before = self.plan.jobs.len() + self.plan.refused.len();
-        each_page(self.target, &at.namespace, options, |page| {
+        each_page(self.target, &at.namespace, options, false, |page| {
             for entry in page.entries {
                 let relative = entry.key.strip_prefix(&prefix).unwrap_or(&entry.key);
                 let destination = self.destination.below(relative);
