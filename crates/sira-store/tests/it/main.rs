@@ -1,0 +1,4 @@
+//! Integration tests of the store.
+#![allow(missing_docs)]
+
+mod simulation;
