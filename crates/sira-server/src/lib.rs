@@ -11,6 +11,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod problem;
+pub mod resp;
 pub mod server;
 
 pub use config::{LogFormat, Secret, ServerConfig};

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -56,6 +56,10 @@ enum Waiting {
     Head,
 }
 
+/// Looks at an idle connection within one idle timeout; it ends when nothing has happened between
+/// so many of them. Looking now and then costs nothing a request, unlike a timer for each pause.
+const IDLE_LOOKS: u32 = 4;
+
 /// A socket that fails with [`io::ErrorKind::TimedOut`] when its client is too slow.
 #[derive(Debug)]
 pub struct TimedStream {
@@ -66,10 +70,14 @@ pub struct TimedStream {
     head_timeout: Duration,
     idle_timeout: Duration,
     stall_timeout: Duration,
-    waiting: Waiting,
     started_seen: u64,
     head_begun: bool,
-    read_timer: Option<Pin<Box<Sleep>>>,
+    head_timer: Option<Pin<Box<Sleep>>>,
+    idle_timer: Option<Pin<Box<Sleep>>>,
+    /// Requests begun and reads made at the last look.
+    idle_mark: (u64, u64),
+    idle_looks: u32,
+    reads: u64,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -89,10 +97,13 @@ impl TimedStream {
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
             stall_timeout: limits.stall_timeout,
-            waiting: Waiting::Busy,
             started_seen: 0,
             head_begun: false,
-            read_timer: None,
+            head_timer: None,
+            idle_timer: None,
+            idle_mark: (0, 0),
+            idle_looks: 0,
+            reads: 0,
             write_timer: None,
         }
     }
@@ -112,31 +123,37 @@ impl TimedStream {
         }
     }
 
-    /// Called when there is nothing to read: runs the timer of what the connection waits for.
+    /// Called when there is nothing to read: runs the timers of what the connection waits for.
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waiting = self.now_waiting();
-        if waiting != self.waiting {
-            self.waiting = waiting;
-            self.read_timer = None;
+        if waiting == Waiting::Head {
+            let timeout = self.head_timeout;
+            let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Err(timed_out("the client sent no whole request head in time")));
         }
-        let timeout = match waiting {
-            Waiting::Busy => return Poll::Pending,
-            Waiting::Idle => self.idle_timeout,
-            Waiting::Head => self.head_timeout,
-        };
-        let timer = self.read_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        timer.as_mut().poll(cx).map(|()| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the client sent no whole request in time"))
-        })
+        self.head_timer = None;
+        loop {
+            let pause = self.idle_timeout / IDLE_LOOKS;
+            let timer = self.idle_timer.get_or_insert_with(|| Box::pin(sleep(pause)));
+            ready!(timer.as_mut().poll(cx));
+            timer.set(sleep(pause));
+            let mark = (self.started_seen, self.reads);
+            self.idle_looks = match waiting {
+                Waiting::Idle if mark == self.idle_mark => self.idle_looks + 1,
+                _ => 0,
+            };
+            self.idle_mark = mark;
+            if self.idle_looks >= IDLE_LOOKS {
+                return Poll::Ready(Err(timed_out("the connection was idle for too long")));
+            }
+        }
     }
 
     fn note_read(&mut self) {
-        if self.now_waiting() == Waiting::Busy {
-            return;
-        }
-        self.head_begun = true;
-        if self.multiplexed {
-            self.read_timer = None;
+        self.reads += 1;
+        if self.now_waiting() != Waiting::Busy {
+            self.head_begun = true;
         }
     }
 
@@ -151,10 +168,12 @@ impl TimedStream {
         }
         let timeout = self.stall_timeout;
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
-        timer.as_mut().poll(cx).map(|()| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer"))
-        })
+        timer.as_mut().poll(cx).map(|()| Err(timed_out("the client does not read its answer")))
     }
+}
+
+fn timed_out(message: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, message)
 }
 
 impl AsyncRead for TimedStream {

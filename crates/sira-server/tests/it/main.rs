@@ -1,5 +1,6 @@
 //! Tests of the server over real sockets.
 #![allow(missing_docs, reason = "tests have no users")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
 
 mod http_batch;
 mod http_data;
