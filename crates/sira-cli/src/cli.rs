@@ -20,7 +20,7 @@ The verbs talk to the server of --server; with --root DIR they open the folder t
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "sira", version, about = ABOUT, after_help = Exit::HELP)]
-#[command(max_term_width = 100, propagate_version = true, infer_long_args = false)]
+#[command(max_term_width = 100, propagate_version = true, args_override_self = true)]
 pub struct Cli {
     /// Flags of every verb.
     #[command(flatten)]
@@ -90,6 +90,9 @@ pub enum Verb {
     Stat(verbs::stat::StatArgs),
     /// Copy files and folders to and from the store
     Cp(verbs::cp::CpArgs),
+    /// Check, mend and read the log in a folder
+    #[command(subcommand)]
+    Log(verbs::log::LogVerb),
     /// Measure throughput and latency
     Bench(verbs::bench::BenchArgs),
     /// Check this machine and the data folder

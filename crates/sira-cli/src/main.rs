@@ -51,6 +51,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Rm(args) => verbs::rm::run(&settings(&global)?, output, args),
         Verb::Stat(args) => verbs::stat::run(&settings(&global)?, output, args),
         Verb::Cp(args) => verbs::cp::run(&settings(&global)?, output, args),
+        Verb::Log(verb) => verbs::log::run(&settings(&global)?, output, verb),
         Verb::Bench(args) => verbs::bench::run(&settings(&global)?, output, args),
         Verb::Doctor => verbs::doctor::run(&settings(&global)?, output),
         Verb::Config(verb) => verbs::config::run(&global, output, verb),

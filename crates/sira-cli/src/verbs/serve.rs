@@ -121,7 +121,10 @@ async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> 
     // A server whose output nobody reads serves all the same.
     let _ = output.done(&ready, || banner(&ready));
 
-    signals.next().await;
+    tokio::select! {
+        _ = signals.next() => {}
+        () = server.shutdown_requested() => {}
+    }
     let _ = output.done(&Leaving { event: "draining" }, || {
         format!("draining for up to {} s; a second signal exits at once", GRACE.as_secs())
     });

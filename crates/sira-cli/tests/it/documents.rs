@@ -40,7 +40,7 @@ fn openapi_is_a_document() {
 fn completions_and_manual_pages() {
     for shell in ["bash", "zsh", "fish"] {
         let script = run(sira().args(["completions", shell])).exits(0).text();
-        assert!(script.contains("--if-absent"), "{shell}");
+        assert!(script.contains("if-absent"), "{shell}");
     }
     assert!(run(sira().arg("man")).exits(0).text().contains("Exit codes"));
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ fn request(http: &str, text: &str) -> String {
 }
 
 fn get(http: &str, path: &str) -> String {
-    request(http, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"))
+    request(http, &format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"))
 }
 
 #[test]
@@ -43,7 +43,9 @@ fn requests_under_way_finish_and_a_second_signal_exits_at_once() {
     let mut server = Server::start(root.path());
     let mut upload = TcpStream::connect(server.http.trim_start_matches("http://")).unwrap();
     upload
-        .write_all(b"PUT /v1/ns/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+        .write_all(
+            b"PUT /v1/ns/slow HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 10\r\n\r\nhello",
+        )
         .unwrap();
     // The upload is under way once another request on a later connection is answered.
     assert!(get(&server.http, "/livez").starts_with("HTTP/1.1 200"));
@@ -62,7 +64,9 @@ fn requests_under_way_finish_and_a_second_signal_exits_at_once() {
     let mut server = Server::start(root.path());
     let mut upload = TcpStream::connect(server.http.trim_start_matches("http://")).unwrap();
     upload
-        .write_all(b"PUT /v1/ns/never HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhello")
+        .write_all(
+            b"PUT /v1/ns/never HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 10\r\n\r\nhello",
+        )
         .unwrap();
     assert!(get(&server.http, "/livez").starts_with("HTTP/1.1 200"));
     server.signal(Signal::TERM);
