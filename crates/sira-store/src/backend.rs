@@ -335,6 +335,7 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the batch as a whole is refused, as with one over its limits.
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
+        crate::key::check_batch(operations.len())?;
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let result = match operation {

@@ -21,27 +21,29 @@ pub fn check_key(key: &str) -> Result<()> {
     }
 }
 
-/// Checks that `name` can name a namespace: 1 to [`NAMESPACE_BYTES_MAX`] bytes, without `/` and
-/// control characters, so that it is one segment of a path.
+/// Checks that `name` can name a namespace: 1 to [`NAMESPACE_BYTES_MAX`] bytes that are one segment
+/// of a path, so without `/` and control characters, and neither `.` nor `..`. Names that begin with
+/// `_` are kept for front ends.
 ///
 /// # Errors
 /// [`StorageError::InvalidInput`], [`StorageError::TooLarge`] for a longer one.
 pub fn check_namespace(name: &str) -> Result<()> {
-    if name.is_empty() {
-        return Err(StorageError::invalid_input("a namespace must have a name"));
-    }
-    if name.len() > NAMESPACE_BYTES_MAX {
-        return Err(StorageError::too_large(format!(
-            "the name of a namespace may have up to {NAMESPACE_BYTES_MAX} bytes, this one has {}",
-            name.len()
-        )));
-    }
-    if name.chars().any(|c| c == '/' || c.is_control()) {
-        return Err(StorageError::invalid_input(format!(
-            "the namespace {name:?} holds a '/' or a control character; leave it out"
-        )));
-    }
-    Ok(())
+    let refused = match name {
+        "" => "a namespace must have a name",
+        "." | ".." => "a namespace cannot be named \".\" or \"..\"",
+        _ if name.len() > NAMESPACE_BYTES_MAX => {
+            return Err(StorageError::too_large(format!(
+                "the name of a namespace may have up to {NAMESPACE_BYTES_MAX} bytes, this one has {}",
+                name.len()
+            )));
+        }
+        _ if name.starts_with('_') => "a namespace cannot begin with \"_\"",
+        _ if name.chars().any(|c| c == '/' || c.is_control()) => {
+            "a namespace cannot hold a \"/\" or a control character"
+        }
+        _ => return Ok(()),
+    };
+    Err(StorageError::invalid_input(refused).with_namespace(name))
 }
 
 /// What a write stores beside the bytes, ready for an engine.
@@ -72,6 +74,18 @@ pub fn check_write(
             "a value may have up to {VALUE_BYTES_MAX} bytes, this one has {value_bytes}"
         )));
     }
+    check_transforms(options)?;
+    Ok(CheckedWrite {
+        expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,
+        metadata: options.metadata.encode()?,
+    })
+}
+
+/// Checks that a write asks for neither compression nor encryption.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] when it does.
+pub fn check_transforms(options: &StorageOptions) -> Result<()> {
     if options.compression != CompressionType::None {
         return Err(StorageError::unsupported(
             "engines store bytes as they come: write with CompressionType::None, or compress first",
@@ -82,10 +96,7 @@ pub fn check_write(
             "engines store bytes as they come: write with EncryptionType::None, or encrypt first",
         ));
     }
-    Ok(CheckedWrite {
-        expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,
-        metadata: options.metadata.encode()?,
-    })
+    Ok(())
 }
 
 /// Checks that a batch has at most [`BATCH_OPERATIONS_MAX`] operations.

@@ -2,8 +2,12 @@
 
 pub mod backend;
 mod batch;
+pub mod blocking;
+pub mod client;
+pub mod conformance;
 pub mod embedded;
 pub mod error;
+pub mod ext;
 pub mod key;
 pub mod limits;
 mod listing;
@@ -16,8 +20,11 @@ pub use backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListEntry, ListOptions,
     ListPage, Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
+pub use blocking::Blocking;
+pub use client::StorageClient;
 pub use embedded::EmbeddedBackend;
 pub use error::{ErrorDetail, Result, Retry, StorageError};
+pub use ext::StorageBackendExt;
 pub use memory::MemoryBackend;
 pub use metadata::Metadata;
 pub use options::{

@@ -44,7 +44,7 @@ const COLLECT_PER_WRITE: usize = 2;
 /// ```
 /// use sira_store::{MemoryBackend, StorageBackend, StorageError, StorageOptions};
 ///
-/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// # pollster::block_on(async {
 /// let store = MemoryBackend::new(1024);
 /// store.put("greeting", "hello".into(), StorageOptions::default()).await?;
 /// assert_eq!(store.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
@@ -54,8 +54,8 @@ const COLLECT_PER_WRITE: usize = 2;
 ///     Err(StorageError::OutOfSpace(_)) => {}
 ///     other => panic!("stored past the limit: {other:?}"),
 /// }
-/// # Ok::<_, StorageError>(()) }).map_err(|e| e.to_string())?;
-/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # Ok::<_, StorageError>(()) })?;
+/// # Ok::<_, StorageError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct MemoryBackend {
@@ -183,7 +183,7 @@ impl StorageBackend for MemoryBackend {
             atomic_batch: true,
             namespaces: true,
             metadata: true,
-            value_bytes_max: self.max_size().min(VALUE_BYTES_MAX as u64),
+            value_bytes_max: VALUE_BYTES_MAX as u64,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,7 +44,7 @@ const NAMESPACE_DEFAULT: &str = "default";
 /// # let root = folder.path();
 /// let engine = Engine::open(root, EngineOptions::default())?;
 /// let store = EmbeddedBackend::new(engine);
-/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// # pollster::block_on(async {
 /// store.put("greeting", Bytes::from("hello"), StorageOptions::default()).await?;
 /// assert_eq!(store.get("greeting").await?, Some(Bytes::from("hello")));
 /// # Ok::<_, sira_store::StorageError>(()) })?;
@@ -119,11 +120,21 @@ impl EmbeddedBackend {
         self.engine.find_namespace(&self.name)
     }
 
-    /// The namespace to write to.
-    pub(super) fn make(&self) -> Result<NamespaceId> {
-        match self.find() {
-            Some(namespace) => Ok(namespace),
-            None => self.engine.namespace(&self.name),
+    /// Runs a write in the namespace, which is made if it is not there, again if the namespace is
+    /// dropped or emptied before the write is done.
+    pub(super) fn in_namespace<R>(
+        &self,
+        mut write: impl FnMut(NamespaceId) -> Result<R>,
+    ) -> Result<R> {
+        loop {
+            let namespace = match self.find() {
+                Some(namespace) => namespace,
+                None => self.engine.namespace(&self.name)?,
+            };
+            match write(namespace) {
+                Err(StorageError::NotFound(_)) if self.find() != Some(namespace) => {}
+                result => return result,
+            }
         }
     }
 
@@ -140,7 +151,10 @@ impl EmbeddedBackend {
     ) -> Result<Version> {
         match durability.unwrap_or(self.engine.options().durability) {
             Durability::Sync => self.engine.durable_async(commit.ticket).await?,
-            Durability::Interval(_) | Durability::None => {}
+            Durability::Interval(ms) => {
+                self.engine.request_durable_within(Duration::from_millis(ms));
+            }
+            Durability::None => {}
         }
         Ok(commit.version)
     }
@@ -149,32 +163,34 @@ impl EmbeddedBackend {
         let checked = check_write(key, value.len(), options, self.engine.env().now_ms())?;
         let stored =
             WriteOptions { expires_at_ms: checked.expires_at_ms, metadata: &checked.metadata };
-        let namespace = self.make()?;
-        if options.condition == Condition::Always {
-            return self.engine.put(namespace, key.as_bytes(), &value, stored);
-        }
-        let mut transaction = self.engine.begin(&[(namespace, key.as_bytes())]);
-        let current = transaction.head(namespace, key.as_bytes())?;
-        options.condition.require(current.map(|object| object.version))?;
-        transaction.put(namespace, key.as_bytes(), value, stored)?;
-        transaction.commit()
+        self.in_namespace(|namespace| {
+            if options.condition == Condition::Always {
+                return self.engine.put(namespace, key.as_bytes(), &value, stored);
+            }
+            let mut transaction = self.engine.begin(&[(namespace, key.as_bytes())]);
+            let current = transaction.head(namespace, key.as_bytes())?;
+            options.condition.require(current.map(|object| object.version))?;
+            transaction.put(namespace, key.as_bytes(), value.clone(), stored)?;
+            transaction.commit()
+        })
     }
 
     fn erase(&self, key: &str, condition: Condition) -> Result<Option<Commit>> {
         check_key(key)?;
-        let Some(namespace) = self.find() else {
+        if self.find().is_none() {
             return condition.require(None).map(|()| None);
-        };
-        let mut transaction = self.engine.begin(&[(namespace, key.as_bytes())]);
-        if condition != Condition::Always {
-            let current = transaction.head(namespace, key.as_bytes())?;
-            condition.require(current.map(|object| object.version))?;
         }
-        if transaction.delete(namespace, key.as_bytes())? {
-            transaction.commit().map(Some)
-        } else {
-            Ok(None)
-        }
+        self.in_namespace(|namespace| {
+            let mut transaction = self.engine.begin(&[(namespace, key.as_bytes())]);
+            if condition != Condition::Always {
+                let current = transaction.head(namespace, key.as_bytes())?;
+                condition.require(current.map(|object| object.version))?;
+            }
+            match transaction.delete(namespace, key.as_bytes())? {
+                true => transaction.commit().map(Some),
+                false => Ok(None),
+            }
+        })
     }
 
     fn load(&self, key: &str, options: &ReadOptions) -> Result<Option<Object>> {
@@ -280,11 +296,11 @@ impl StorageBackend for EmbeddedBackend {
         Ok(self.engine.stats())
     }
 
-    /// Critical when the engine takes no writes, a warning when less than one segment fits on the
-    /// medium.
+    /// What the engine says, and a warning when less than one segment fits on the medium.
     async fn health_check(&self) -> HealthStatus {
-        if let Err(error) = self.engine.check_writable() {
-            return HealthStatus::Critical(error.to_string());
+        let health = self.engine.health();
+        if health != HealthStatus::Healthy {
+            return health;
         }
         let segment_bytes = self.engine.options().segment_bytes;
         match self.engine.stats().available_bytes {

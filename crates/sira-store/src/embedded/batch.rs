@@ -28,17 +28,21 @@ impl EmbeddedBackend {
     }
 
     fn apply(&self, operations: &[BatchOperation]) -> Result<(Vec<BatchResult>, Option<Commit>)> {
-        let namespace = if operations.iter().any(BatchOperation::is_write) {
-            self.make()?
-        } else if let Some(namespace) = self.find() {
-            namespace
-        } else {
+        if self.find().is_none() && !operations.iter().any(BatchOperation::is_write) {
             let nothing = |operation: &BatchOperation| match check_key(operation.key()) {
                 Ok(()) => BatchResult::Value(None),
                 Err(error) => BatchResult::Error(self.locate(error, operation.key())),
             };
             return Ok((operations.iter().map(nothing).collect(), None));
-        };
+        }
+        self.in_namespace(|namespace| self.apply_in(namespace, operations))
+    }
+
+    fn apply_in(
+        &self,
+        namespace: NamespaceId,
+        operations: &[BatchOperation],
+    ) -> Result<(Vec<BatchResult>, Option<Commit>)> {
         // An operation with a key that is none fails before it reaches the engine.
         let keys: Vec<_> = operations
             .iter()

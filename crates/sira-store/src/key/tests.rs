@@ -19,10 +19,10 @@ fn keys_have_one_to_1024_bytes() {
 
 #[test]
 fn namespaces_are_path_segments() {
-    for name in ["default", "db0", "a b", "ünï", &"n".repeat(128)] {
+    for name in ["default", "db0", "a b", "a_b", "...", "ünï", &"n".repeat(128)] {
         check_namespace(name).unwrap();
     }
-    for name in ["", "a/b", "a\nb", "\0"] {
+    for name in ["", ".", "..", "_a", "a/b", "a\nb", "\0"] {
         assert!(matches!(check_namespace(name), Err(StorageError::InvalidInput(_))), "{name:?}");
     }
     assert!(matches!(check_namespace(&"n".repeat(129)), Err(StorageError::TooLarge(_))));

@@ -1,6 +1,8 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pollster::block_on;
+use proptest::prelude::*;
 
 use super::*;
 use crate::env::SimEnv;
@@ -174,4 +176,101 @@ fn a_nearly_full_store_warns() {
     assert!(matches!(block_on(store.health_check()), HealthStatus::Warning(_)));
     env.advance_ms(5);
     assert_eq!(block_on(store.health_check()), HealthStatus::Healthy);
+}
+
+/// One step of a random history.
+#[derive(Debug, Clone)]
+enum Step {
+    Put { key: u8, bytes: usize, ttl_ms: Option<u64> },
+    Delete { key: u8 },
+    Batch(Vec<(u8, Option<usize>)>),
+    Advance { by_ms: u64 },
+    DropNamespace,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..6_u8;
+    prop_oneof![
+        6 => (key.clone(), 0..40_usize, proptest::option::of(1..20_u64))
+            .prop_map(|(key, bytes, ttl_ms)| Step::Put { key, bytes, ttl_ms }),
+        2 => key.clone().prop_map(|key| Step::Delete { key }),
+        2 => proptest::collection::vec((key, proptest::option::of(0..40_usize)), 0..5)
+            .prop_map(Step::Batch),
+        2 => (1..15_u64).prop_map(|by_ms| Step::Advance { by_ms }),
+        1 => Just(Step::DropNamespace),
+    ]
+}
+
+/// Size and expiry of what each key holds.
+type Model = BTreeMap<u8, (usize, Option<u64>)>;
+
+fn model_bytes(model: &Model) -> usize {
+    model.values().map(|(bytes, _)| bytes + 1).sum()
+}
+
+proptest! {
+    #[test]
+    fn any_history_agrees_with_a_model(steps in proptest::collection::vec(step(), 1..80)) {
+        const LIMIT: usize = 100;
+        let (env, store) = backend(LIMIT as u64);
+        let mut model = Model::new();
+        for step in steps {
+            let now_ms = env.now_ms();
+            model.retain(|_, (_, at)| at.is_none_or(|at| at > now_ms));
+            let mut after = model.clone();
+            match step {
+                Step::Put { key, bytes, ttl_ms } => {
+                    after.insert(key, (bytes, ttl_ms.map(|ttl_ms| now_ms + ttl_ms)));
+                    let name = key.to_string();
+                    let result = match ttl_ms {
+                        Some(ttl_ms) => put_for(&store, &name, bytes, ttl_ms),
+                        None => put(&store, &name, bytes),
+                    };
+                    prop_assert_eq!(result.is_ok(), model_bytes(&after) <= LIMIT);
+                }
+                Step::Delete { key } => {
+                    let there = block_on(store.delete(&key.to_string())).unwrap();
+                    prop_assert_eq!(there, after.remove(&key).is_some());
+                }
+                Step::Batch(changes) => {
+                    let mut operations = Vec::new();
+                    for (key, bytes) in changes {
+                        let name = key.to_string();
+                        operations.push(match bytes {
+                            Some(bytes) => {
+                                after.insert(key, (bytes, None));
+                                let options = StorageOptions::default();
+                                let value = vec![0; bytes].into();
+                                BatchOperation::Put { key: name, value, options }
+                            }
+                            None => {
+                                after.remove(&key);
+                                BatchOperation::Delete { key: name }
+                            }
+                        });
+                    }
+                    let fits = model_bytes(&after) <= LIMIT;
+                    prop_assert_eq!(block_on(store.batch(operations)).is_ok(), fits);
+                }
+                Step::Advance { by_ms } => env.advance_ms(by_ms),
+                Step::DropNamespace => {
+                    store.drop_namespace("default");
+                    after.clear();
+                }
+            }
+            if model_bytes(&after) <= LIMIT {
+                model = after;
+            }
+            let now_ms = env.now_ms();
+            model.retain(|_, (_, at)| at.is_none_or(|at| at > now_ms));
+            prop_assert!(store.shared.state.read().is_consistent());
+            let expected: Vec<_> = model.keys().map(u8::to_string).collect();
+            prop_assert_eq!(block_on(store.list_keys("", 100)).unwrap(), expected);
+            for (key, (bytes, at)) in &model {
+                let head = block_on(store.head(&key.to_string())).unwrap().unwrap();
+                prop_assert_eq!((head.size, head.expires_at_ms), (*bytes as u64, *at));
+            }
+        }
+        prop_assert_eq!(bytes(&store), model_bytes(&model) as u64);
+    }
 }
