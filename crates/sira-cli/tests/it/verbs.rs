@@ -130,7 +130,11 @@ fn ls_folds_pages_and_lists_namespaces() {
             let mut command = place.sira(["ls"]);
             run(command.args(args)).exits(0).text()
         };
-        assert_eq!(ls(&[]), "sira://default/\nsira://second/\n");
+        // A server makes the namespaces of the RESP databases.
+        let own = |text: String| -> Vec<String> {
+            text.lines().filter(|line| !line.contains("db")).map(str::to_owned).collect()
+        };
+        assert_eq!(own(ls(&[])), ["sira://default/", "sira://second/"]);
         assert_eq!(ls(&["sira://default"]), "a\nb/\nbb\nz\n");
         assert_eq!(ls(&[""]), "a\nb/\nbb\nz\n");
         assert_eq!(ls(&["b/"]), "b/1\nb/2\nb/c/\n");
@@ -153,7 +157,8 @@ fn ls_folds_pages_and_lists_namespaces() {
         assert_eq!(json[2], json!({"namespace": "default", "prefix": "b/c/"}));
         let json = place.run(["ls", "a", "-l", "--json"]).exits(0).json();
         assert!(json[0]["version"].is_string() && json[0]["modified"].is_string(), "{json:?}");
-        assert_eq!(place.run(["ls", "--json"]).json()[0], json!({"namespace": "default"}));
+        let namespaces = place.run(["ls", "--json"]).exits(0).json();
+        assert!(namespaces.contains(&json!({"namespace": "default"})), "{namespaces:?}");
     });
 }
 

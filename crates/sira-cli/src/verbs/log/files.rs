@@ -139,9 +139,11 @@ impl SegmentFile {
         };
         if let Some(len) = len {
             self.offset = start + len;
-            if let Found::Record(record) = self.scanner().at(start, None) {
-                return Ok(Step::Record(record));
-            }
+            // Looked at twice: the first look would lend the bytes for the whole function.
+            return Ok(match self.scanner().at(start, None) {
+                Found::Record(record) => Step::Record(record),
+                Found::End | Found::Bad { .. } => Step::End,
+            });
         }
         self.ensure(u64::MAX)?;
         match self.scanner().resync(start + 4, 0).map(|record| record.position.offset) {

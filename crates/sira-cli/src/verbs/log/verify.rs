@@ -2,13 +2,16 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
-use sira_log::log::{Damage, OpenReport};
-use sira_log::{LogStorage, LogStorageOptions};
+use sira_log::disk::OsDisk;
+use sira_log::env::SystemEnv;
+use sira_log::log::{Damage, OpenReport, RepairReport, SegmentLog, SegmentLogOptions};
+use sira_log::{LogStorage, LogStorageOptions, StorageVerifyReport};
 
-use super::{log_failure, stem_of};
+use super::{STORE_STEM, log_failure, stem_of};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::units::human_size;
@@ -82,12 +85,68 @@ struct Repaired {
     saved_to: Vec<String>,
 }
 
-fn open(root: &Path, mirror: Option<&PathBuf>) -> Outcome<LogStorage> {
-    let mut options = LogStorageOptions::new(root);
-    options.stem = stem_of(root)?;
-    options.mirror_path = mirror.cloned();
-    options.background = false;
-    LogStorage::open(options).map_err(log_failure)
+/// A log of items, with its mirror, or the log of a store.
+enum Opened {
+    Items(Box<LogStorage>),
+    Store(Box<SegmentLog>, OpenReport),
+}
+
+impl Opened {
+    fn open(root: &Path, mirror: Option<&PathBuf>) -> Outcome<Self> {
+        let stem = stem_of(root)?;
+        if stem != STORE_STEM {
+            let mut options = LogStorageOptions::new(root);
+            options.stem = stem;
+            options.mirror_path = mirror.cloned();
+            options.background = false;
+            let log = LogStorage::open(options).map_err(log_failure)?;
+            return Ok(Self::Items(Box::new(log)));
+        }
+        if mirror.is_some() {
+            return Err(Failure::usage(format!(
+                "{} holds a store, which has no mirror",
+                root.display()
+            )));
+        }
+        let options = SegmentLogOptions { stem, background: false, ..SegmentLogOptions::default() };
+        let (log, report) = SegmentLog::open(Arc::new(OsDisk), Arc::new(SystemEnv), root, options)
+            .map_err(log_failure)?;
+        Ok(Self::Store(Box::new(log), report))
+    }
+
+    fn report(&self) -> &OpenReport {
+        match self {
+            Self::Items(log) => log.open_report(),
+            Self::Store(_, report) => report,
+        }
+    }
+
+    fn verify(&self) -> Outcome<StorageVerifyReport> {
+        match self {
+            Self::Items(log) => log.verify(),
+            Self::Store(log, _) => {
+                log.verify().map(|primary| StorageVerifyReport { primary, mirror: None })
+            }
+        }
+        .map_err(log_failure)
+    }
+
+    fn repair(&self) -> Outcome<RepairReport> {
+        match self {
+            Self::Items(log) => log.repair(),
+            Self::Store(log, _) => log.repair(&()),
+        }
+        .map_err(log_failure)
+    }
+
+    fn close(&self) -> Outcome {
+        match self {
+            // Nothing was appended, so the mirror has nothing to catch up with.
+            Self::Items(log) => log.segments().close(),
+            Self::Store(log, _) => log.close(),
+        }
+        .map_err(log_failure)
+    }
 }
 
 /// Checks the log.
@@ -99,10 +158,10 @@ pub fn verify(root: &Path, output: Output, args: &VerifyArgs) -> Outcome {
 }
 
 fn check(root: &Path, output: Output, mirror: Option<&PathBuf>) -> Outcome {
-    let log = open(root, mirror)?;
-    let report = log.verify().map_err(log_failure)?;
-    let torn = torn_of(log.open_report());
-    log.segments().close().map_err(log_failure)?;
+    let log = Opened::open(root, mirror)?;
+    let report = log.verify()?;
+    let torn = torn_of(log.report());
+    log.close()?;
     let mirror_differences = report.mirror.map(|mirror| ranges(mirror.differences));
     let ok =
         report.primary.damage.is_empty() && mirror_differences.as_ref().is_none_or(Vec::is_empty);
@@ -183,9 +242,9 @@ pub fn repair(root: &Path, output: Output, args: &RepairArgs) -> Outcome {
     if args.dry_run {
         return check(root, output, args.mirror.as_ref());
     }
-    let log = open(root, args.mirror.as_ref())?;
-    let report = log.repair().map_err(log_failure)?;
-    log.segments().close().map_err(log_failure)?;
+    let log = Opened::open(root, args.mirror.as_ref())?;
+    let report = log.repair()?;
+    log.close()?;
     let repaired = Repaired {
         verb: "log repair",
         root: root.display().to_string(),
