@@ -4,7 +4,7 @@ mod folder;
 mod http;
 mod problem;
 
-pub use folder::open_engine;
+pub use folder::{holds_store, open_engine};
 
 use std::io::Read;
 use std::ops::Range;

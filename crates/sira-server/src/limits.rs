@@ -68,6 +68,9 @@ pub const HTTP_JSON_BYTES_MAX: usize = 64 << 20;
 /// Largest value that is answered inside a JSON document, in bytes, over all values of the answer.
 pub const HTTP_JSON_VALUE_BYTES_MAX: usize = 32 << 20;
 
+/// Objects of a listing that are looked up before other requests get their turn.
+pub const HTTP_LIST_BATCH: usize = 256;
+
 /// Size of the pieces in which large answers are handed to the connection.
 pub const HTTP_SLICE_BYTES: usize = 256 * 1024;
 

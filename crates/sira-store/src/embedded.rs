@@ -8,6 +8,7 @@ mod engine;
 pub mod index;
 mod item;
 mod namespaces;
+mod spool;
 mod stripes;
 mod transaction;
 

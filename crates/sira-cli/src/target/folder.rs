@@ -40,9 +40,20 @@ pub fn open_engine(config: &Config, access: Access) -> Outcome<Arc<Engine>> {
         ))
         .hint("name the data folder of the server with --root DIR"));
     }
+    if access == Access::Read && !holds_store(root) {
+        return Err(Failure::not_found(format!("{} holds no store ({source})", root.display()))
+            .hint("name the data folder of the server with --root DIR"));
+    }
     let durability = config.parse(Setting::Durability, parse_durability)?;
     Engine::open(root, EngineOptions { durability, ..EngineOptions::default() })
         .map_err(|error| explain(root, Failure::from(error)))
+}
+
+/// Whether opening the folder finds a store, or an empty folder that can become one. Any other
+/// folder was named by mistake, and reading it must not fill it with files.
+pub fn holds_store(root: &Path) -> bool {
+    root.join(".metadata").join("log.json").is_file()
+        || std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Says which folder cannot be opened, and what helps.

@@ -19,11 +19,15 @@ use crate::units::{durability_text, parse_durability};
 /// How long requests under way may take after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Which log lines are written where `SIRA_LOG` does not say: not one for each request.
+const LOG_FILTER: &str = "info,sira::access=warn";
+
 /// Flags of `serve`. Each is also a setting of the environment and the file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The first SIGTERM or SIGINT turns /readyz to 503, lets requests under way finish for up to 10 s,
 makes everything durable and exits with 0; a second one exits at once.
+SIRA_LOG filters the log lines: `info` adds one for each HTTP request.
 The token comes from SIRA_TOKEN or --token-file, never from a flag that others could see.")]
 pub struct ServeArgs {
     /// Address of the HTTP door; port 0 takes a free one [default: 127.0.0.1:9095] [env: SIRA_HTTP_ADDR]
@@ -81,7 +85,7 @@ struct Leaving {
 pub fn run(config: &Config, output: Output) -> Outcome {
     let server_config = server_config(config)?;
     server_config.check().map_err(server_failure)?;
-    let filter = std::env::var("SIRA_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = std::env::var("SIRA_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
     sira_server::logging::init(server_config.log_format, &filter);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()

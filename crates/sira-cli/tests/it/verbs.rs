@@ -1,7 +1,10 @@
 //! put, get, cat, ls, rm, stat.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::{each_place, noise, run, run_with_input, sira};
@@ -236,6 +239,11 @@ fn errors_say_what_to_do() {
     );
     assert!(!missing.exists());
 
+    fs::write(folder.path().join("mine.txt"), "x").unwrap();
+    let ran = run(sira().args(["ls", "--root"]).arg(folder.path())).exits(3);
+    assert!(ran.stderr.contains("holds no store"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
     run(sira().args(["put", "k", "/no/such/file", "--root"]).arg(&missing)).exits(3);
     assert!(!missing.exists());
     run(sira().args(["get"])).exits(2);
@@ -284,4 +292,73 @@ fn a_wrong_token_exits_with_6() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "right-token-0123456789\n").unwrap();
     run(sira().args(["ls", "--server", &server.http, "--token-file"]).arg(file.path())).exits(0);
+}
+
+/// A server that answers one request with these bytes, and then does `after` with the connection.
+fn answers(bytes: Vec<u8>, after: impl FnOnce(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    #[allow(clippy::disallowed_methods, reason = "tests run on the system's own threads")]
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(&bytes).unwrap();
+        after(stream);
+    });
+    server
+}
+
+const HALF: &[u8] = b"HTTP/1.1 200 OK\r\netag: \"0190f3c2a1b40000\"\r\ncontent-length: 10\r\n\r\nhello";
+
+#[test]
+fn a_download_that_breaks_off_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = answers(HALF.to_vec(), drop);
+    let ran = run(sira()
+        .args(["get", "k", "-o", "f", "--server", &server])
+        .current_dir(folder.path()))
+    .exits(5);
+    assert!(ran.stderr.contains("5 of 10 bytes"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_signal_during_a_download_leaves_no_file() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = answers(HALF.to_vec(), |mut stream| {
+            // Stays until the client has gone.
+            let _ = stream.read(&mut [0]);
+        });
+        let mut child = sira()
+            .args(["get", "k", "-o", "f", "--server", &server])
+            .current_dir(folder.path())
+            .spawn()
+            .unwrap();
+        while fs::read_dir(folder.path()).unwrap().count() == 0 {}
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn answers_of_something_else_are_told_apart() {
+    let cases: [(&[u8], i32, &str); 4] = [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", 2, "does not answer like a Sira server"),
+        (b"HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n", 5, "status 503"),
+        (b"HTTP/1.1 302 x\r\nlocation: /a\r\ncontent-length: 0\r\n\r\n", 1, "status 302"),
+        (b"SSH-2.0-x\r\n\r\n", 1, "failed"),
+    ];
+    for (answer, code, part) in cases {
+        let server = answers(answer.to_vec(), drop);
+        let ran = run(sira().args(["get", "k", "--server", &server])).exits(code);
+        assert!(ran.stderr.contains(part), "{}", ran.stderr);
+    }
 }

@@ -76,6 +76,8 @@ pub struct BodyReader {
     multiplexed: bool,
     stall_timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The body was cut short or stalled.
+    ended: bool,
     budget: UploadBudget,
     share: Option<OwnedSemaphorePermit>,
     reserved: usize,
@@ -104,6 +106,7 @@ impl BodyReader {
             multiplexed,
             stall_timeout,
             timer: None,
+            ended: false,
             budget,
             share: None,
             reserved: limits::HTTP_BODY_FREE_BYTES,
@@ -141,6 +144,7 @@ impl BodyReader {
                     return Poll::Ready(Some(self.take(part)));
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    self.ended = true;
                     let detail = format!(
                         "the body ended early, after {} bytes, and nothing was stored: {error}",
                         self.received
@@ -153,6 +157,7 @@ impl BodyReader {
                     let timeout = self.stall_timeout;
                     let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
                     ready!(timer.as_mut().poll(cx));
+                    self.ended = true;
                     let problem = Problem {
                         retryable: true,
                         ..Problem::new(
@@ -229,7 +234,8 @@ impl BodyReader {
     /// connection that is reset while it sends.
     pub async fn refuse(mut self, problem: Problem) -> Problem {
         let told_early = self.asked_first && self.received == 0;
-        if self.multiplexed || told_early {
+        // A body that failed by itself has nothing left to send.
+        if self.multiplexed || told_early || self.ended {
             return problem;
         }
         let drain = async {

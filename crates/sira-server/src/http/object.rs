@@ -146,7 +146,7 @@ impl CheckedPlan {
             Err(problem) => return Err(reader.refuse(problem).await),
         };
         let has_ttl = options.ttl.is_some();
-        let store = app.store().namespace(&namespace)?;
+        let store = app.make_namespace(&namespace).await?;
         let written = if whole {
             let size = first.len() as u64;
             store.put(&key, first, options).await.map(|version| (version, Some(size)))

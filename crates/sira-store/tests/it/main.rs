@@ -4,4 +4,3 @@
 
 mod conformance;
 mod names;
-mod simulation;

@@ -12,7 +12,7 @@ use sira_store::embedded::EngineOptions;
 
 use super::{Finding, Verdict};
 use crate::config::{Config, Setting};
-use crate::target::{Access, open_engine};
+use crate::target::{Access, holds_store, open_engine};
 use crate::units::{human_duration, human_size, timestamp};
 
 /// Every check, in the order in which they are shown.
@@ -192,6 +192,11 @@ fn data(config: &Config) -> Finding {
     let root = Path::new(config.text(Setting::Root));
     if !root.is_dir() {
         return Finding::new(NAME, Verdict::Ok, "nothing stored yet");
+    }
+    if !holds_store(root) {
+        let found = format!("{} holds something else than a store", root.display());
+        return Finding::new(NAME, Verdict::Warning, found)
+            .mend("choose a --root of its own, so that the files do not mix");
     }
     let engine = match open_engine(config, Access::Read) {
         Ok(engine) => engine,

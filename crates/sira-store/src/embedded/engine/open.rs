@@ -11,6 +11,7 @@ use sira_log::record::LogPosition;
 
 use super::super::durable::DurableWaiters;
 use super::super::namespaces::Namespaces;
+use super::super::spool;
 use super::super::stripes::Stripes;
 use super::super::{EngineOptions, NamespaceId};
 use super::maintain::{self, Maintenance, Stop};
@@ -76,6 +77,7 @@ pub(super) fn open(
     });
     count_index(&engine)?;
     replay::replay(&engine, from)?;
+    spool::clean(&engine)?;
     watch(&engine, waiters, timed_sync);
     if engine.options.background {
         maintain::start_worker(&engine)?;
