@@ -1,11 +1,15 @@
 //! The embedded engine: the log is the store.
 
+mod backend;
+mod batch;
 mod durable;
 mod engine;
+mod gate;
 #[doc(hidden)]
 pub mod index;
 mod item;
 mod namespaces;
+mod spool;
 mod stripes;
 mod transaction;
 
@@ -16,7 +20,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use engine::{Engine, MaintenanceReport, Snapshot};
+pub use backend::EmbeddedBackend;
+pub use engine::{Engine, MaintenanceReport, ObjectReader, Snapshot};
 pub use transaction::Transaction;
 
 use crate::options::Durability;

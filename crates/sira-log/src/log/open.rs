@@ -167,6 +167,7 @@ pub(super) fn open(
             }
         }
     };
+    let durable_end = tail.position();
     let shared = Shared {
         tail: Mutex::new(tail),
         disk,
@@ -175,6 +176,7 @@ pub(super) fn open(
         segments: ArcSwap::from_pointee(segments),
         appended: AtomicU64::new(next_sequence),
         durable: AtomicU64::new(next_sequence),
+        durable_end: Mutex::new(durable_end),
         next_segment,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),

@@ -10,7 +10,9 @@ use sira_log::log::{SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::LogPosition;
 
 use super::super::durable::DurableWaiters;
+use super::super::gate::Gate;
 use super::super::namespaces::Namespaces;
+use super::super::spool;
 use super::super::stripes::Stripes;
 use super::super::{EngineOptions, NamespaceId};
 use super::maintain::{self, Maintenance, Stop};
@@ -60,6 +62,7 @@ pub(super) fn open(
         index,
         namespaces,
         stripes: Stripes::new(),
+        gate: Gate::default(),
         clock,
         usage: RwLock::default(),
         waiters: Arc::clone(&waiters),
@@ -76,6 +79,7 @@ pub(super) fn open(
     });
     count_index(&engine)?;
     replay::replay(&engine, from)?;
+    spool::clean(&engine)?;
     watch(&engine, waiters, timed_sync);
     if engine.options.background {
         maintain::start_worker(&engine)?;
