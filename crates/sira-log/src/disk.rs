@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use os::OsDisk;
-pub use sim::{SimDisk, SimFaults};
+pub use sim::{PowerLost, SimCounters, SimDisk, SimFaults};
 
 /// Bytes in the unit that a device writes whole.
 pub const SECTOR_BYTES: usize = 512;

@@ -9,7 +9,13 @@ mod error;
 pub mod frame;
 pub mod log;
 pub mod record;
+mod storage;
 
 pub use error::{LogError, Result};
 pub use frame::{BinaryLogCursor, BinaryLogFormat, BinaryLogWriter};
 pub use record::{ContentKind, LogPosition};
+pub use storage::{
+    AppendOptions, AppendReceipt, CompactReport, JsonItem, LogDurability, LogItem, LogReadOptions,
+    LogReader, LogRecord, LogStorage, LogStorageOptions, LogTail, MirrorReport, MirrorState,
+    ReadDirection, StorageVerifyReport, log_stem,
+};

@@ -10,6 +10,10 @@ mod mark;
 mod open;
 mod scan;
 mod segment;
+mod stream;
+mod verify;
+
+pub(crate) use segment::{is_month, segment_id};
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +30,7 @@ pub use append::{Appended, Entry, Reservation};
 pub use open::{Damage, OpenReport, TornTail};
 pub use scan::{Found, RecordRef, SegmentBytes};
 pub use segment::{SEGMENT_START, Segment};
+pub use verify::{RepairReport, SegmentCopy, VerifyReport};
 
 use crate::disk::Disk;
 use crate::env::Env;
@@ -76,6 +81,12 @@ struct Tail {
     closed: bool,
 }
 
+impl Tail {
+    fn position(&self) -> LogPosition {
+        LogPosition { segment: self.active.id, offset: self.offset }
+    }
+}
+
 /// A log of records in segments.
 pub struct SegmentLog {
     shared: Arc<Shared>,
@@ -96,6 +107,8 @@ struct Shared {
     appended: AtomicU64,
     /// Every record below this sequence is durable.
     durable: AtomicU64,
+    /// Where the durable part of the log ends.
+    durable_end: Mutex<LogPosition>,
     next_segment: AtomicU64,
     sync: Mutex<SyncState>,
     synced: Condvar,
@@ -170,6 +183,12 @@ impl SegmentLog {
         self.shared.durable.load(Ordering::Acquire)
     }
 
+    /// Everything before this position is durable.
+    #[must_use]
+    pub fn durable_position(&self) -> LogPosition {
+        *self.shared.durable_end.lock()
+    }
+
     /// Number of the segment that takes records now.
     #[must_use]
     pub fn active_segment(&self) -> Arc<Segment> {
@@ -191,8 +210,7 @@ impl SegmentLog {
     #[must_use]
     pub fn end(&self) -> (LogPosition, u64) {
         let tail = self.shared.tail.lock();
-        let position = LogPosition { segment: tail.active.id, offset: tail.offset };
-        (position, tail.sequence)
+        (tail.position(), tail.sequence)
     }
 
     /// All segments, oldest first.

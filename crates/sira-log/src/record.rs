@@ -44,6 +44,9 @@ impl ContentKind {
 /// Number of the frame that opens every segment, in place of a [`ContentKind`].
 pub(crate) const KIND_SEGMENT: u8 = 0xF0;
 
+/// Number of a frame that a repair put over bytes that were lost.
+pub(crate) const KIND_HOLE: u8 = 0xF1;
+
 /// Where a frame stands.
 #[derive(
     Debug,

@@ -1,1 +1,20 @@
 //! HTTP and RESP front ends of Sira.
+//!
+//! [`Server::start`] binds both doors over one engine. HTTP lives in [`http`]; the routes are
+//! described by [`openapi`].
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod problem;
+pub mod resp;
+pub mod server;
+
+pub use config::{LogFormat, Secret, ServerConfig};
+pub use error::ServerError;
+pub use http::openapi::openapi;
+pub use server::Server;

@@ -68,8 +68,9 @@ pub struct Object {
 /// What part of an object to read, and under which condition.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadOptions {
-    /// Bytes to read; the end is cut to the object's size, a start past it is an error of kind
-    /// [`StorageError::InvalidInput`].
+    /// Bytes to read; the end is cut to the object's size. A start past the object's size and an
+    /// end before the start are errors of kind [`StorageError::InvalidInput`]; a start equal to the
+    /// size gives no bytes.
     pub range: Option<Range<u64>>,
     /// Read only if this holds, else [`StorageError::PreconditionFailed`].
     pub condition: Condition,
@@ -80,11 +81,13 @@ pub struct ReadOptions {
 pub struct ListOptions {
     /// Keys begin with this.
     pub prefix: String,
-    /// Keys come after this one.
+    /// Keys and common prefixes come after this one in byte order.
     pub start_after: Option<String>,
-    /// Keys with this text after the prefix are folded into one common prefix that ends with it.
+    /// Keys with this text after the prefix are folded into one common prefix that ends with it;
+    /// empty is the same as none.
     pub delimiter: Option<String>,
-    /// Most entries and common prefixes of the page; 0 is [`limits::LIST_LIMIT_DEFAULT`].
+    /// Most entries and common prefixes of the page; 0 is [`limits::LIST_LIMIT_DEFAULT`], more than
+    /// [`limits::LIST_LIMIT_MAX`] is cut to it.
     pub limit: usize,
 }
 
@@ -134,6 +137,22 @@ pub enum BatchOperation {
         /// The key.
         key: String,
     },
+}
+
+impl BatchOperation {
+    /// Key that the operation is about.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key } => key,
+        }
+    }
+
+    /// Whether the operation changes something.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        !matches!(self, Self::Get { .. })
+    }
 }
 
 /// Result of one operation of a batch.
@@ -316,6 +335,7 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the batch as a whole is refused, as with one over its limits.
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
+        crate::key::check_batch(operations.len())?;
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let result = match operation {

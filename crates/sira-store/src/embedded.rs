@@ -1,5 +1,7 @@
 //! The embedded engine: the log is the store.
 
+mod backend;
+mod batch;
 mod durable;
 mod engine;
 #[doc(hidden)]
@@ -16,6 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use backend::EmbeddedBackend;
 pub use engine::{Engine, MaintenanceReport, Snapshot};
 pub use transaction::Transaction;
 

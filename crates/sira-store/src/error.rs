@@ -65,6 +65,12 @@ macro_rules! kinds {
                 match self { $(Self::$variant(_) => $code,)* }
             }
 
+            /// An error of the same kind and retry rule, about something else.
+            pub(crate) fn same_kind(&self, message: String) -> Self {
+                match self { $(Self::$variant(_) => Self::$constructor(message),)* }
+                    .with_retry(self.retry())
+            }
+
             /// Where it happened and why.
             #[must_use]
             pub fn detail(&self) -> &ErrorDetail {

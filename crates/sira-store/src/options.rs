@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::error::{Result, StorageError};
 use crate::metadata::Metadata;
 use crate::version::Version;
 
@@ -93,6 +94,26 @@ impl Condition {
             Self::IfMatch(version) => current == Some(version),
             Self::IfNoneMatch(version) => current != Some(version),
         }
+    }
+
+    /// Checks the condition against the version that a key holds now.
+    ///
+    /// # Errors
+    /// [`StorageError::PreconditionFailed`] when it does not hold.
+    pub fn require(self, current: Option<Version>) -> Result<()> {
+        if self.holds(current) {
+            return Ok(());
+        }
+        let wanted = match self {
+            Self::Always | Self::IfNoneMatch(_) => "another version".to_owned(),
+            Self::IfAbsent => "no object".to_owned(),
+            Self::IfPresent => "an object".to_owned(),
+            Self::IfMatch(version) => format!("version {version}"),
+        };
+        let held = current.map_or("no object".to_owned(), |version| format!("version {version}"));
+        Err(StorageError::precondition_failed(format!(
+            "the key holds {held} where {wanted} was demanded; read it again and decide anew"
+        )))
     }
 }
 

@@ -60,8 +60,8 @@ pub struct Appended {
 /// Exclusive hold of the log's end: what the next record gets is known before it is written.
 #[derive(Debug)]
 pub struct Reservation<'a> {
-    shared: &'a Shared,
-    tail: parking_lot::MutexGuard<'a, Tail>,
+    pub(super) shared: &'a Shared,
+    pub(super) tail: parking_lot::MutexGuard<'a, Tail>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -211,7 +211,7 @@ impl Shared {
 
     /// Reserves space for the active segment up to `end` at least, and some ahead while there is
     /// room for it.
-    fn grow(&self, segment: &Segment, end: u64) -> Result<()> {
+    pub(super) fn grow(&self, segment: &Segment, end: u64) -> Result<()> {
         if end <= segment.file.len() {
             return Ok(());
         }
@@ -249,11 +249,16 @@ impl Shared {
 
     /// Makes the active segment durable, seals it, and begins the next one with room for a frame
     /// of `frame_len` bytes.
-    fn rotate(&self, tail: &mut Tail, frame_len: u64) -> Result<()> {
+    pub(super) fn rotate(&self, tail: &mut Tail, frame_len: u64) -> Result<()> {
         // A next segment on the medium means that this one is whole there; recovery counts on it.
         self.cut_and_sync(tail)?;
-        self.publish_durable(tail.sequence);
-        let next = create_segment(&self.place(), tail.sequence, frame_len)?;
+        self.publish_durable(tail.sequence, tail.position());
+        let next = create_segment(&self.place(), tail.sequence, frame_len).inspect_err(|error| {
+            // The next file may stand on the medium, so nothing may follow in this one.
+            if !error.is_out_of_space() {
+                self.poison(error);
+            }
+        })?;
         tail.active.sealed.store(true, Ordering::Release);
         let next = Arc::new(next);
         self.insert_segment(&next);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::mark::Mark;
 use super::{SegmentLog, Shared};
 use crate::error::{LogError, Result};
+use crate::record::LogPosition;
 
 /// Called after each sync.
 pub(super) type Watcher = Arc<dyn Fn() + Send + Sync>;
@@ -135,14 +136,17 @@ impl Shared {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         // A newer mark than this one may be there after a rotation; marks only grow.
         let mut mark = self.mark.lock();
-        if self.publish_durable(sequence) {
+        let end = LogPosition { segment: segment.id, offset };
+        if self.publish_durable(sequence, end) {
             let _ = mark.write(Mark { segment: segment.id, offset, sequence, clean: false });
         }
         Ok(())
     }
 
     /// Raises the durable sequence; says whether it rose.
-    pub(super) fn publish_durable(&self, sequence: u64) -> bool {
+    pub(super) fn publish_durable(&self, sequence: u64, end: LogPosition) -> bool {
+        let mut durable_end = self.durable_end.lock();
+        *durable_end = end.max(*durable_end);
         self.durable.fetch_max(sequence, Ordering::AcqRel) < sequence
     }
 
@@ -164,7 +168,7 @@ impl Shared {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
         self.cut_and_sync(&tail)?;
-        self.publish_durable(tail.sequence);
+        self.publish_durable(tail.sequence, tail.position());
         let mut mark = self.mark.lock();
         let path = self.root.join(super::METADATA_DIR);
         mark.write(Mark {

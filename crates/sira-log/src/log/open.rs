@@ -75,6 +75,9 @@ struct Config {
 
 const CONFIG_FORMAT: u32 = 1;
 
+/// Bytes that are written at a time when a range is written over itself.
+const REWRITE_BYTES: usize = 256 << 10;
+
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     env: Arc<dyn Env>,
@@ -95,7 +98,7 @@ pub(super) fn open(
         MarkFile::open(&*disk, &metadata.join(format!("{}.mark", options.stem)))?;
     disk.sync_dir(&metadata).map_err(LogError::io("sync", &metadata))?;
 
-    let mut paths = segment_files(&*disk, root, &options.stem)?;
+    let mut paths = segment_files(&*disk, root, &metadata, &options.stem)?;
     report.created = paths.is_empty() && mark.is_none();
     drop_unborn(&*disk, &metadata, &mut paths, mark)?;
     let last_id = paths.keys().next_back().copied();
@@ -124,6 +127,10 @@ pub(super) fn open(
 
     let mut tail = None;
     if let Some((id, path)) = paths.last_key_value() {
+        // Its entry is not durable yet if the process died, or failed, while it made the file.
+        if let Some(month) = path.parent() {
+            disk.sync_dir(month).map_err(LogError::io("sync", month))?;
+        }
         match Segment::open(&*disk, path, *id, OpenMode::Write, options.segment_bytes) {
             Ok(segment) => {
                 tail = Some(recover(&*disk, &metadata, segment, mark, &mut report)?);
@@ -160,6 +167,7 @@ pub(super) fn open(
             }
         }
     };
+    let durable_end = tail.position();
     let shared = Shared {
         tail: Mutex::new(tail),
         disk,
@@ -168,6 +176,7 @@ pub(super) fn open(
         segments: ArcSwap::from_pointee(segments),
         appended: AtomicU64::new(next_sequence),
         durable: AtomicU64::new(next_sequence),
+        durable_end: Mutex::new(durable_end),
         next_segment,
         sync: Mutex::new(SyncState::default()),
         synced: Condvar::new(),
@@ -251,7 +260,12 @@ fn check_config(disk: &dyn Disk, metadata: &Path, options: &SegmentLogOptions) -
 }
 
 /// Files of the log by segment number.
-fn segment_files(disk: &dyn Disk, root: &Path, stem: &str) -> Result<BTreeMap<u32, PathBuf>> {
+fn segment_files(
+    disk: &dyn Disk,
+    root: &Path,
+    metadata: &Path,
+    stem: &str,
+) -> Result<BTreeMap<u32, PathBuf>> {
     let mut paths = BTreeMap::new();
     let months = disk.list(root).map_err(LogError::io("list", root))?;
     for month in months.iter().filter(|entry| entry.is_dir && is_month(&entry.name)) {
@@ -261,7 +275,14 @@ fn segment_files(disk: &dyn Disk, root: &Path, stem: &str) -> Result<BTreeMap<u3
                 continue;
             };
             let path = folder.join(&entry.name);
-            if let Some(other) = paths.insert(id, path.clone()) {
+            let Some(other) = paths.insert(id, path.clone()) else { continue };
+            // A file that could not be made was removed, and came back with a loss of power.
+            if is_unborn(disk, &path, id)? {
+                move_aside(disk, metadata, &path, id)?;
+                paths.insert(id, other);
+            } else if is_unborn(disk, &other, id)? {
+                move_aside(disk, metadata, &other, id)?;
+            } else {
                 return Err(LogError::Format {
                     path,
                     detail: format!("{} has the same number", other.display()),
@@ -284,27 +305,38 @@ fn drop_unborn(
     if mark.is_some_and(|mark| mark.segment >= id) {
         return Ok(());
     }
-    if !matches!(Segment::open(disk, path, id, OpenMode::Read, 0), Err(LogError::Corrupt { .. })) {
-        return Ok(());
+    if is_unborn(disk, path, id)? {
+        move_aside(disk, metadata, path, id)?;
+        paths.remove(&id);
+    }
+    Ok(())
+}
+
+/// Whether a file is none of a segment and holds nothing.
+fn is_unborn(disk: &dyn Disk, path: &Path, id: u32) -> Result<bool> {
+    match Segment::open(disk, path, id, OpenMode::Read, 0) {
+        Err(LogError::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+        Ok(_) => return Ok(false),
     }
     let file = disk.open(path, OpenMode::Read, 0).map_err(LogError::io("open", path))?;
     // Records never begin before the first frame is durable: bytes behind it mean damage instead.
-    if file.len() > SEGMENT_START {
-        let rest = file
-            .read(SEGMENT_START, (file.len() - SEGMENT_START) as usize)
-            .map_err(LogError::io("read", path))?;
-        if !super::scan::is_zero(&rest) {
-            return Ok(());
-        }
+    if file.len() <= SEGMENT_START {
+        return Ok(true);
     }
+    let rest = file
+        .read(SEGMENT_START, (file.len() - SEGMENT_START) as usize)
+        .map_err(LogError::io("read", path))?;
+    Ok(super::scan::is_zero(&rest))
+}
+
+fn move_aside(disk: &dyn Disk, metadata: &Path, path: &Path, id: u32) -> Result<()> {
     let aside = metadata.join(format!("unborn-{id:03}"));
     disk.rename(path, &aside).map_err(LogError::io("move aside", path))?;
     if let Some(month) = path.parent() {
         disk.sync_dir(month).map_err(LogError::io("sync", month))?;
     }
-    disk.sync_dir(metadata).map_err(LogError::io("sync", metadata))?;
-    paths.remove(&id);
-    Ok(())
+    disk.sync_dir(metadata).map_err(LogError::io("sync", metadata))
 }
 
 /// Finds the end of the active segment.
@@ -369,11 +401,27 @@ fn recover(
             }
         }
     }
-    // What is in the page cache after the process was killed is not durable yet.
+    // What is in the page cache after the process was killed is not durable yet; and after a sync
+    // that failed, the cache takes for clean what the medium does not hold. Written again, it goes
+    // there with the next sync.
+    rewrite(&segment, mark.map_or(0, |mark| mark.offset), offset, &bytes)?;
     segment.file.sync().map_err(LogError::io("sync", &segment.path))?;
     segment.used.store(offset, Ordering::Release);
     segment.sealed.store(false, Ordering::Release);
     Ok(Tail { active: Arc::new(segment), offset, sequence, closed: false })
+}
+
+/// Writes a range of the segment over itself.
+fn rewrite(segment: &Segment, from: u64, to: u64, bytes: &[u8]) -> Result<()> {
+    let range = bytes.get(from as usize..to as usize).unwrap_or_default();
+    let mut at = from;
+    for chunk in range.chunks(REWRITE_BYTES) {
+        // The bytes may be a map of the file, which must not be copied onto itself.
+        let copy = chunk.to_vec();
+        segment.file.write_at(at, &[&copy]).map_err(LogError::io("write", &segment.path))?;
+        at += chunk.len() as u64;
+    }
+    Ok(())
 }
 
 /// Saves the torn end aside, then cuts it off.

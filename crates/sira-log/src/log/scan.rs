@@ -4,6 +4,9 @@ use crate::disk::SECTOR_BYTES;
 use crate::frame::BinaryLogFormat;
 use crate::record::{LogPosition, RECORD_BODY_OFFSET, RECORD_HEADER_BYTES, RecordHeader};
 
+/// Bytes that a device writes whole even where it tears a sector.
+const TORN_WORD_BYTES: usize = 8;
+
 /// A record, borrowed from its segment.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordRef<'a> {
@@ -80,7 +83,7 @@ impl<'a> SegmentBytes<'a> {
         match self.record(offset, frame, sequence) {
             Some(record) => Found::Record(record),
             None => {
-                let complete = !misses_sector(offset, frame);
+                let complete = !may_be_torn(offset, frame);
                 Found::Bad { complete: complete.then(|| offset + frame.len() as u64) }
             }
         }
@@ -131,14 +134,22 @@ fn whole_frame(rest: &[u8]) -> Option<&[u8]> {
     (u32::from_le_bytes(*tail.first_chunk()?) == env_len).then_some(frame)
 }
 
-/// Whether a sector that lies wholly within the frame was never written. A record whose data has
-/// such zeros of its own then looks torn; where that matters, the durable mark decides first.
-fn misses_sector(offset: u64, frame: &[u8]) -> bool {
-    let skip = (SECTOR_BYTES as u64 - offset % SECTOR_BYTES as u64) % SECTOR_BYTES as u64;
-    let Some(aligned) = usize::try_from(skip).ok().and_then(|skip| frame.get(skip..)) else {
-        return false;
-    };
-    aligned.chunks_exact(SECTOR_BYTES).any(is_zero)
+/// Whether a part of the frame may never have reached the medium, where the bytes were zeros before:
+/// a sector that was lost whole, or torn at a word, ends with zeros within the frame. A record whose
+/// data has such zeros of its own then looks torn; where that matters, the durable mark decides
+/// first.
+fn may_be_torn(offset: u64, frame: &[u8]) -> bool {
+    let end = offset + frame.len() as u64;
+    let mut sector_end = (offset + 1).next_multiple_of(SECTOR_BYTES as u64);
+    while sector_end <= end {
+        let at = (sector_end - offset) as usize;
+        if frame.get(at.saturating_sub(TORN_WORD_BYTES)..at).is_some_and(is_zero) {
+            return true;
+        }
+        sector_end += SECTOR_BYTES as u64;
+    }
+    // The checksum is what is written last; a killed process can have stopped within it.
+    frame.last().is_none_or(|last| *last == 0)
 }
 
 /// Whether all bytes are zero.

@@ -15,7 +15,8 @@ use sira_log::disk::{Disk, read_all, write_atomically};
 
 use super::NamespaceId;
 use crate::error::{Result, StorageError};
-use crate::limits::{NAMESPACE_BYTES_MAX, NAMESPACES_MAX};
+use crate::key::check_namespace;
+use crate::limits::NAMESPACES_MAX;
 
 /// Keys of one namespace, expired ones included.
 #[derive(Debug, Default)]
@@ -110,7 +111,7 @@ impl Namespaces {
         if let Some(id) = self.find(name) {
             return Ok(id);
         }
-        check_name(name)?;
+        check_namespace(name)?;
         self.change(|table| {
             if let Some(id) = table.ids.get(name) {
                 return Ok((false, NamespaceId(*id)));
@@ -132,7 +133,7 @@ impl Namespaces {
 
     /// Gives a name a new, empty number; returns the old one and the new one.
     pub(super) fn clear(&self, name: &str) -> Result<(Option<NamespaceId>, NamespaceId)> {
-        check_name(name)?;
+        check_namespace(name)?;
         self.change(|table| {
             let old = table.ids.remove(name);
             if let Some(old) = old {
@@ -186,24 +187,4 @@ fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {
     table.ids.insert(name.to_owned(), id);
     table.counts.insert(id, Arc::default());
     Ok(NamespaceId(id))
-}
-
-/// Names are 1 to [`NAMESPACE_BYTES_MAX`] bytes of printable UTF-8 without `/`, and do not begin
-/// with `_`, which front ends keep for themselves.
-fn check_name(name: &str) -> Result<()> {
-    let printable = !name.chars().any(|c| c.is_control() || c == '/');
-    if name.is_empty()
-        || name.len() > NAMESPACE_BYTES_MAX
-        || !printable
-        || name.starts_with('_')
-        || name == "."
-        || name == ".."
-    {
-        return Err(StorageError::invalid_input(format!(
-            "a namespace is 1 to {NAMESPACE_BYTES_MAX} bytes without \"/\" and control characters, \
-             and does not begin with \"_\""
-        ))
-        .with_namespace(name));
-    }
-    Ok(())
 }

@@ -1,0 +1,4 @@
+//! Integration tests of the log.
+#![allow(missing_docs)]
+
+mod simulation;

@@ -1,0 +1,26 @@
+//! The HTTP front end.
+//!
+//! Keys that begin with `_` are keys like all others: only `POST` on `/v1/{namespace}/_batch` is
+//! special, and objects are never written with `POST`.
+
+pub mod app;
+pub mod batch;
+pub mod body;
+pub mod conditions;
+pub mod connection;
+pub mod data;
+pub mod health;
+pub mod io;
+pub mod json;
+pub mod listener;
+pub mod namespaces;
+pub mod object;
+pub mod observe;
+pub mod openapi;
+pub mod path;
+pub mod query;
+pub mod range;
+pub mod routes;
+pub mod service;
+pub mod ttl;
+pub mod write;

@@ -1,0 +1,279 @@
+//! `POST /v1/{namespace}/_batch`: several operations as one step.
+
+use std::collections::BTreeMap;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sira_store::{
+    BatchOperation, BatchResult, Condition, Metadata, Object, StorageBackend, StorageError,
+    StorageOptions,
+};
+use utoipa::ToSchema;
+
+use crate::http::app::App;
+use crate::http::ttl::{parse_durability, ttl_from_seconds};
+use crate::http::write::SIRA_DURABILITY;
+use crate::http::{json, path};
+use crate::limits;
+use crate::problem::{Problem, retryable, status};
+
+/// Operations that take effect together or not at all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    /// Run in this order; a read sees the batch's earlier writes.
+    pub operations: Vec<Operation>,
+}
+
+/// One operation of a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "op", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Operation {
+    /// Stores an object.
+    Put(Put),
+    /// Reads an object.
+    Get(Key),
+    /// Removes an object, if there is one.
+    Delete(Key),
+}
+
+/// What an operation is about.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The key.
+    pub key: String,
+}
+
+/// A write of a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    /// The key.
+    pub key: String,
+    /// The value, as text.
+    pub value: Option<String>,
+    /// The value, in Base64.
+    pub value_base64: Option<String>,
+    /// Seconds after which the object is gone.
+    pub ttl_seconds: Option<f64>,
+    /// Media type.
+    pub content_type: Option<String>,
+    /// The caller's own names (in lower case) and values.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+    /// Write only if the key holds no object.
+    #[serde(default)]
+    pub if_absent: bool,
+    /// Write only if the key holds the object of this version.
+    pub if_match: Option<String>,
+}
+
+/// Results in the order of the operations.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchAnswer {
+    /// One for each operation.
+    pub results: Vec<OperationResult>,
+}
+
+/// What an operation did.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct OperationResult {
+    /// `ok` or `error`.
+    pub status: &'static str,
+    /// The operation's key.
+    pub key: String,
+    /// Of a read: whether the key holds an object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub found: Option<bool>,
+    /// Version of what was written or read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Size of what was read, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// When what was read expires, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// Media type of what was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Metadata of what was read.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// What was read, where it is UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// What was read, in Base64, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_base64: Option<String>,
+    /// Of an error: its stable name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// Of an error: what was wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Of an error: whether the same may succeed later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retryable: Option<bool>,
+}
+
+/// Runs operations as one step.
+///
+/// When a write fails, nothing is written, and the problem document carries the `results`. Only
+/// `POST` means the batch: an object under the key `_batch` is reached by the other methods.
+#[utoipa::path(
+    post,
+    path = "/v1/{namespace}/_batch",
+    tag = "objects",
+    params(
+        ("namespace" = String, Path, description = "Namespace; the first write makes it"),
+        ("Sira-Durability" = Option<String>, Header, description = "`sync`, `interval:MS` or `none`"),
+    ),
+    request_body = BatchRequest,
+    responses(
+        (status = 200, description = "All writes took effect", body = BatchAnswer),
+        (status = "4XX", description = "Nothing was written", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub async fn run(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let below = request.uri().path().strip_prefix("/v1/").unwrap_or_default();
+    let namespace = path::namespace(below)?;
+    let durability = match request.headers().get(SIRA_DURABILITY) {
+        None => app.durability(),
+        Some(value) => parse_durability(value.to_str().unwrap_or_default())?,
+    };
+    let batch: BatchRequest = json::read(&app, request).await?;
+    let operations = batch
+        .operations
+        .into_iter()
+        .enumerate()
+        .map(|(at, operation)| {
+            operation.into_store(durability).map_err(|mut problem| {
+                problem.detail = format!("operation {at}: {}", problem.detail).into();
+                problem
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_write = |operation: &BatchOperation| !matches!(operation, BatchOperation::Get { .. });
+    let keys: Vec<(String, bool)> = operations
+        .iter()
+        .map(|operation| (operation.key().to_owned(), is_write(operation)))
+        .collect();
+    let store = if keys.iter().any(|(_, is_write)| *is_write) {
+        app.store().namespace(&namespace)?
+    } else {
+        app.namespace(&namespace)?
+    };
+    let answers = store.batch(operations).await?;
+
+    let mut failed: Option<Problem> = None;
+    let mut room = limits::HTTP_JSON_VALUE_BYTES_MAX;
+    let mut results = Vec::with_capacity(answers.len());
+    for ((key, is_write), answer) in keys.into_iter().zip(answers) {
+        if let (true, None, BatchResult::Error(error)) = (is_write, &failed, &answer) {
+            let mut problem = Problem::new(status(error), error.code(), error.to_string());
+            problem.retryable = retryable(error.retry());
+            failed = Some(problem);
+        }
+        results.push(OperationResult::new(key, answer, &mut room));
+    }
+    match failed {
+        None => json::answer(StatusCode::OK, &BatchAnswer { results }),
+        Some(problem) => {
+            let results = serde_json::to_value(results).unwrap_or_default();
+            Err(problem.with_member("results", results))
+        }
+    }
+}
+
+impl Operation {
+    fn into_store(self, durability: sira_store::Durability) -> Result<BatchOperation, Problem> {
+        Ok(match self {
+            Self::Get(Key { key }) => BatchOperation::Get { key },
+            Self::Delete(Key { key }) => BatchOperation::Delete { key },
+            Self::Put(put) => {
+                let condition = match (put.if_absent, put.if_match) {
+                    (false, None) => Condition::Always,
+                    (true, None) => Condition::IfAbsent,
+                    (false, Some(version)) => {
+                        let version = version.trim_matches('"').parse().map_err(|error| {
+                            Problem::bad_request(format!("`if_match` is no version: {error}"))
+                        })?;
+                        Condition::IfMatch(version)
+                    }
+                    (true, Some(_)) => {
+                        return Err(Problem::bad_request(
+                            "`if_absent` and `if_match` exclude each other; give one of them",
+                        ));
+                    }
+                };
+                let value: Bytes = json::value(put.value, put.value_base64)?;
+                let options = StorageOptions {
+                    ttl: put.ttl_seconds.map(ttl_from_seconds).transpose()?,
+                    condition,
+                    metadata: Metadata { content_type: put.content_type, user: put.metadata },
+                    durability: Some(durability),
+                    ..StorageOptions::default()
+                };
+                BatchOperation::Put { key: put.key, value, options }
+            }
+        })
+    }
+}
+
+impl OperationResult {
+    fn new(key: String, answer: BatchResult, room: &mut usize) -> Self {
+        let ok = Self { status: "ok", key: key.clone(), ..Self::default() };
+        match answer {
+            BatchResult::Success { version } => {
+                Self { version: version.map(|version| version.to_string()), ..ok }
+            }
+            BatchResult::Value(None) => Self { found: Some(false), ..ok },
+            BatchResult::Value(Some(object)) => match room.checked_sub(object.value.len()) {
+                Some(left) => {
+                    *room = left;
+                    ok.with_object(object)
+                }
+                None => Self::failed(
+                    key,
+                    &StorageError::too_large(format!(
+                        "the values of the answer take more than {} bytes; read this one by itself",
+                        limits::HTTP_JSON_VALUE_BYTES_MAX
+                    )),
+                ),
+            },
+            BatchResult::Error(error) => Self::failed(key, &error),
+        }
+    }
+
+    fn with_object(self, object: Object) -> Self {
+        let (value, value_base64) = json::show(&object.value);
+        Self {
+            found: Some(true),
+            version: Some(object.head.version.to_string()),
+            size: Some(object.head.size),
+            expires_at_ms: object.head.expires_at_ms,
+            content_type: object.head.metadata.content_type,
+            metadata: object.head.metadata.user,
+            value,
+            value_base64,
+            ..self
+        }
+    }
+
+    fn failed(key: String, error: &StorageError) -> Self {
+        Self {
+            status: "error",
+            key,
+            code: Some(error.code()),
+            detail: Some(error.to_string()),
+            retryable: Some(retryable(error.retry())),
+            ..Self::default()
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! `/v1/{namespace}/{key}`: one object.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue, RANGE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{StatusCode, Uri};
+use serde::Serialize;
+use sira_store::embedded::EmbeddedBackend;
+use sira_store::limits::VALUE_BYTES_MAX;
+use sira_store::{
+    Condition, Object, ReadOptions, StorageBackend, StorageError, StorageOptions, Version,
+};
+use utoipa::ToSchema;
+
+use crate::http::app::{App, changed_meanwhile};
+use crate::http::body::{BodyReader, SlicedBody};
+use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
+use crate::http::range::{ByteRange, Resolved};
+use crate::http::{json, path, write};
+use crate::limits;
+use crate::problem::Problem;
+
+/// Reads again so often when the object changes between looking at it and reading its range.
+const READ_ATTEMPTS: usize = 16;
+
+/// What was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Stored {
+    /// The namespace.
+    pub namespace: String,
+    /// The key.
+    pub key: String,
+    /// Version of the object, also its entity tag.
+    pub version: String,
+    /// Size of the value in bytes.
+    pub size: u64,
+    /// When it expires, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+}
+
+fn below(uri: &Uri) -> &str {
+    uri.path().strip_prefix("/v1/").unwrap_or_default()
+}
+
+/// Stores an object.
+///
+/// The body is the value. A body that ends early, or pauses for too long, stores nothing.
+#[utoipa::path(
+    put,
+    path = "/v1/{namespace}/{key}",
+    tag = "objects",
+    params(
+        ("namespace" = String, Path, description = "Namespace; the first write makes it"),
+        ("key" = String, Path, description = "Key of 1 to 1,024 bytes; may hold `/`"),
+        ("Sira-TTL" = Option<String>, Header, description = "Seconds (`0.5`) or a number with ms, s, m, h, d"),
+        ("Sira-Durability" = Option<String>, Header, description = "`sync`, `interval:MS` or `none`"),
+        ("Content-Type" = Option<String>, Header, description = "Kept and returned"),
+        ("Sira-Meta-*" = Option<String>, Header, description = "Kept and returned"),
+        ("If-None-Match" = Option<String>, Header, description = "`*` creates only"),
+        ("If-Match" = Option<String>, Header, description = "Versions to replace, or `*`"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "Replaced", body = Stored),
+        (status = 201, description = "Created", body = Stored),
+        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let plan = WritePlan::read(&app, &request);
+    let mut reader = app.reader(request, VALUE_BYTES_MAX);
+    let checked = match plan {
+        Ok(plan) => match plan.check(&app).await {
+            Ok(checked) => reader.admit().await.map(|()| checked),
+            Err(problem) => Err(problem),
+        },
+        Err(error) => Err(error.into()),
+    };
+    match checked {
+        Ok(checked) => checked.run(&app, reader).await,
+        Err(problem) => Err(reader.refuse(problem).await),
+    }
+}
+
+/// A write as the request's head asks for it.
+struct WritePlan {
+    namespace: String,
+    key: String,
+    options: StorageOptions,
+    condition: WriteCondition,
+}
+
+impl WritePlan {
+    fn read(app: &App, request: &Request) -> Result<Self, StorageError> {
+        let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+        Ok(Self {
+            namespace,
+            key,
+            options: write::options(request.headers(), app.durability())?,
+            condition: WriteCondition::read(request.headers())?,
+        })
+    }
+
+    /// Looks at the object before the body is read: a condition that does not hold now is told
+    /// before megabytes are sent for nothing.
+    async fn check(mut self, app: &App) -> Result<CheckedPlan, Problem> {
+        let head = match app.store().find_namespace(&self.namespace)? {
+            Some(store) => store.head(&self.key).await?,
+            None => None,
+        };
+        let current = head.map(|head| head.version);
+        let condition = pin(&self.condition, current)?;
+        self.options.condition = condition;
+        Ok(CheckedPlan { created: current.is_none(), plan: self })
+    }
+}
+
+/// The engine's condition for a write while the current version stays what it is.
+fn pin(condition: &WriteCondition, current: Option<Version>) -> Result<Condition, Problem> {
+    condition.pin(current).filter(|condition| condition.holds(current)).ok_or_else(|| {
+        Problem::precondition_failed(match current {
+            Some(version) => {
+                format!("the condition does not hold: the object's version is \"{version}\"")
+            }
+            None => "the condition does not hold: there is no object".to_owned(),
+        })
+    })
+}
+
+struct CheckedPlan {
+    plan: WritePlan,
+    created: bool,
+}
+
+impl CheckedPlan {
+    async fn run(self, app: &App, mut reader: BodyReader) -> Result<Response, Problem> {
+        let WritePlan { namespace, key, options, condition } = self.plan;
+        let (first, whole) = match reader.collect(limits::HTTP_COLLECT_BYTES_MAX).await {
+            Ok(collected) => collected,
+            Err(problem) => return Err(reader.refuse(problem).await),
+        };
+        let has_ttl = options.ttl.is_some();
+        let store = app.store().namespace(&namespace)?;
+        let written = if whole {
+            let size = first.len() as u64;
+            store.put(&key, first, options).await.map(|version| (version, Some(size)))
+        } else {
+            let (stream, failure) = reader.into_stream(first);
+            let written = store.put_stream(&key, stream, options).await;
+            if let Some(problem) = failure.lock().take() {
+                return Err(problem);
+            }
+            written.map(|version| (version, None))
+        };
+        let (version, size) = written.map_err(|error| match condition {
+            WriteCondition::Engine(_) => error.into(),
+            _ => changed_meanwhile(error),
+        })?;
+
+        // The store fixed the expiry and counted the bytes; ask it, unless someone has written since.
+        let head = match size {
+            Some(_) if !has_ttl => None,
+            _ => store.head(&key).await?.filter(|head| head.version == version),
+        };
+        let expires_at_ms = head.as_ref().and_then(|head| head.expires_at_ms);
+        let size = size.or(head.as_ref().map(|head| head.size)).unwrap_or_default();
+        let stored = Stored { namespace, key, version: version.to_string(), size, expires_at_ms };
+        let status = if self.created { StatusCode::CREATED } else { StatusCode::OK };
+        let mut response = json::answer(status, &stored)?;
+        write::put_version(response.headers_mut(), version);
+        if let Some(expires_at_ms) = expires_at_ms {
+            let value = HeaderValue::from(expires_at_ms);
+            response.headers_mut().insert(write::SIRA_EXPIRES_AT_MS, value);
+        }
+        Ok(response)
+    }
+}
+
+/// Reads an object or a range of it.
+#[utoipa::path(
+    get,
+    path = "/v1/{namespace}/{key}",
+    tag = "objects",
+    params(
+        ("namespace" = String, Path, description = "Namespace"),
+        ("key" = String, Path, description = "Key; may hold `/`"),
+        ("Range" = Option<String>, Header, description = "One range: `bytes=0-99`, `bytes=100-`, `bytes=-100`"),
+        ("If-Range" = Option<String>, Header, description = "Version for which the range counts"),
+        ("If-None-Match" = Option<String>, Header, description = "Versions that the client has"),
+        ("If-Match" = Option<String>, Header, description = "Versions that the client wants"),
+    ),
+    responses(
+        (status = 200, description = "The value", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "The range", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "The client has it"),
+        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub async fn get(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+    let headers = request.headers();
+    let conditions = ReadConditions::read(headers)?;
+    let store = app.namespace(&namespace)?;
+    let asked = headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(ByteRange::parse);
+    if conditions.is_empty() && asked.is_none() {
+        let object = store.read(&key, ReadOptions::default()).await?;
+        return Ok(whole(object.ok_or_else(|| absent(&namespace, &key))?));
+    }
+
+    for _ in 0..READ_ATTEMPTS {
+        let head = store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?;
+        match conditions.evaluate(head.version) {
+            Verdict::Proceed => {}
+            Verdict::NotModified => return Ok(not_modified(head.version)),
+            Verdict::Failed => return Err(stale(head.version)),
+        }
+        let range = match asked.filter(|_| range_applies(headers, head.version)) {
+            None => None,
+            Some(asked) => match asked.resolve(head.size) {
+                Resolved::Satisfiable(range) => Some(range),
+                Resolved::Unsatisfiable => return Err(unsatisfiable(head.size)),
+            },
+        };
+        let partial = range.is_some();
+        // The size and the verdict hold for this version only.
+        let options = ReadOptions { range, condition: Condition::IfMatch(head.version) };
+        match read_pinned(&store, &key, options).await? {
+            Some(object) if partial => return Ok(part(object)),
+            Some(object) => return Ok(whole(object)),
+            None => {}
+        }
+    }
+    Err(StorageError::conflict("the object changes faster than its range can be read; try again")
+        .with_namespace(namespace)
+        .with_key(key)
+        .into())
+}
+
+/// Reads unless the object has changed.
+async fn read_pinned(
+    store: &EmbeddedBackend,
+    key: &str,
+    options: ReadOptions,
+) -> Result<Option<Object>, Problem> {
+    match store.read(key, options).await {
+        Err(StorageError::PreconditionFailed(_)) => Ok(None),
+        read => Ok(read?),
+    }
+}
+
+/// Describes an object.
+#[utoipa::path(
+    head,
+    path = "/v1/{namespace}/{key}",
+    tag = "objects",
+    params(
+        ("namespace" = String, Path, description = "Namespace"),
+        ("key" = String, Path, description = "Key; may hold `/`"),
+    ),
+    responses(
+        (status = 200, description = "The object is there"),
+        (status = 304, description = "The client has it"),
+        (status = 404, description = "There is none"),
+        (status = 412, description = "The condition does not hold"),
+    )
+)]
+pub async fn head(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+    let conditions = ReadConditions::read(request.headers())?;
+    let store = app.namespace(&namespace)?;
+    let head = store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?;
+    match conditions.evaluate(head.version) {
+        Verdict::Proceed => {}
+        Verdict::NotModified => return Ok(not_modified(head.version)),
+        Verdict::Failed => return Err(stale(head.version)),
+    }
+    let mut response = Response::new(Body::empty());
+    write::put_head(response.headers_mut(), &head);
+    put_guards(response.headers_mut());
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(head.size));
+    Ok(response)
+}
+
+/// Removes an object.
+///
+/// Durable as the server's setting says.
+#[utoipa::path(
+    delete,
+    path = "/v1/{namespace}/{key}",
+    tag = "objects",
+    params(
+        ("namespace" = String, Path, description = "Namespace"),
+        ("key" = String, Path, description = "Key; may hold `/`"),
+        ("If-Match" = Option<String>, Header, description = "Versions to remove"),
+    ),
+    responses(
+        (status = 204, description = "Removed"),
+        (status = 404, description = "There is none", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 412, description = "The condition does not hold", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+    let condition = WriteCondition::read(request.headers())?;
+    let store = app.namespace(&namespace)?;
+    let removed = match &condition {
+        WriteCondition::Engine(condition) => store.remove(&key, *condition).await?,
+        condition => {
+            let current = store.head(&key).await?.map(|head| head.version);
+            let pinned = pin(condition, current)?;
+            store.remove(&key, pinned).await.map_err(changed_meanwhile)?
+        }
+    };
+    if !removed {
+        return Err(absent(&namespace, &key));
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The problem of a key that holds nothing.
+#[must_use]
+pub fn absent(namespace: &str, key: &str) -> Problem {
+    Problem::not_found(format!("there is no object {key:?} in namespace {namespace:?}"))
+}
+
+fn stale(current: Version) -> Problem {
+    Problem::precondition_failed(format!(
+        "the condition does not hold: the object's version is \"{current}\""
+    ))
+}
+
+fn unsatisfiable(size: u64) -> Problem {
+    let problem = Problem::new(
+        StatusCode::RANGE_NOT_SATISFIABLE,
+        "range_not_satisfiable",
+        format!("the range lies outside the value of {size} bytes"),
+    );
+    match HeaderValue::from_str(&format!("bytes */{size}")) {
+        Ok(value) => problem.with_header(CONTENT_RANGE, value),
+        Err(_) => problem,
+    }
+}
+
+fn not_modified(version: Version) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    write::put_version(response.headers_mut(), version);
+    response
+}
+
+/// What is stored is data, never a page of this origin.
+fn put_guards(headers: &mut HeaderMap) {
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers
+        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+}
+
+fn whole(object: Object) -> Response {
+    let mut response = Response::new(SlicedBody::body(object.value));
+    write::put_head(response.headers_mut(), &object.head);
+    put_guards(response.headers_mut());
+    response
+}
+
+fn part(object: Object) -> Response {
+    let (range, size) = (object.range.clone(), object.head.size);
+    let mut response = whole(object);
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let field = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+    if let Ok(field) = HeaderValue::from_str(&field) {
+        response.headers_mut().insert(CONTENT_RANGE, field);
+    }
+    response
+}

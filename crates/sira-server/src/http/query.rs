@@ -1,0 +1,77 @@
+//! Query parameters, read strictly: an unknown name is an error, not ignored.
+
+use sira_store::StorageError;
+
+use crate::http::path::percent_decode;
+
+/// Calls `accept` with each parameter's decoded name and value; it says whether it knows the name.
+///
+/// # Errors
+/// [`StorageError::InvalidInput`] for malformed encoding and for names that are not in `known`.
+pub fn read(
+    query: Option<&str>,
+    known: &[&str],
+    mut accept: impl FnMut(&str, String) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decode = |text: &str| percent_decode(&text.replace('+', " "));
+        let name = decode(name)?;
+        if !known.contains(&name.as_str()) {
+            return Err(StorageError::invalid_input(format!(
+                "the query parameter {name:?} is not known; known are {}",
+                known.join(", ")
+            )));
+        }
+        accept(&name, decode(value)?)?;
+    }
+    Ok(())
+}
+
+/// A flag: present without a value, or `true` or `false`.
+///
+/// # Errors
+/// [`StorageError::InvalidInput`].
+pub fn flag(name: &str, value: &str) -> Result<bool, StorageError> {
+    match value {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(StorageError::invalid_input(format!("{name} is `true` or `false`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(query: &str) -> Result<Vec<(String, String)>, StorageError> {
+        let mut pairs = Vec::new();
+        read(Some(query), &["a", "b c"], |name, value| {
+            pairs.push((name.to_owned(), value));
+            Ok(())
+        })?;
+        Ok(pairs)
+    }
+
+    #[test]
+    fn parameters_are_decoded_strictly() {
+        let expected = |list: &[(&str, &str)]| -> Vec<(String, String)> {
+            list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        };
+        assert_eq!(pairs("").unwrap(), expected(&[]));
+        assert_eq!(
+            pairs("a=1&&b+c=x%2By+z=&a").unwrap(),
+            expected(&[("a", "1"), ("b c", "x+y z="), ("a", "")])
+        );
+        for query in ["x=1", "a=%", "a=%ff", "%zz=1"] {
+            assert_eq!(pairs(query).unwrap_err().code(), "invalid_input", "{query}");
+        }
+    }
+
+    #[test]
+    fn flags_are_true_false_or_bare() {
+        assert!(flag("f", "").unwrap() && flag("f", "true").unwrap());
+        assert!(!flag("f", "false").unwrap());
+        assert!(flag("f", "maybe").is_err());
+    }
+}

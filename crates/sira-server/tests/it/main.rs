@@ -1,0 +1,12 @@
+//! Tests of the server over real sockets.
+#![allow(missing_docs, reason = "tests have no users")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
+
+mod http_batch;
+mod http_data;
+mod http_hostile;
+mod http_list;
+mod http_object;
+mod http_operations;
+mod http_stream;
+mod support;

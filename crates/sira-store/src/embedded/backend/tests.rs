@@ -1,0 +1,78 @@
+use pollster::block_on;
+use tempfile::TempDir;
+
+use super::*;
+use crate::embedded::EngineOptions;
+
+fn backend() -> (TempDir, EmbeddedBackend) {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EngineOptions { durability: Durability::None, ..EngineOptions::default() };
+    let engine = Engine::open(folder.path(), options).unwrap();
+    (folder, EmbeddedBackend::new(engine))
+}
+
+fn put(backend: &EmbeddedBackend, key: &str, value: &'static str) -> Version {
+    block_on(backend.put(key, Bytes::from(value), StorageOptions::default())).unwrap()
+}
+
+#[test]
+fn reading_makes_no_namespace_and_writing_does() {
+    let (_folder, backend) = backend();
+    assert_eq!(block_on(backend.get("k")).unwrap(), None);
+    assert!(!block_on(backend.delete("k")).unwrap());
+    assert!(!block_on(backend.exists("k")).unwrap());
+    let read = block_on(backend.batch(vec![BatchOperation::Get { key: "k".into() }])).unwrap();
+    assert!(matches!(read.as_slice(), [BatchResult::Value(None)]));
+    assert_eq!(block_on(backend.list(ListOptions::default())).unwrap(), ListPage::default());
+    assert!(backend.find_namespace("other").unwrap().is_none());
+    assert_eq!(backend.namespaces(), Vec::<String>::new());
+
+    put(&backend, "k", "v");
+    assert_eq!(backend.namespaces(), ["default"]);
+    let other = backend.namespace("other").unwrap();
+    assert_eq!(backend.namespaces(), ["default", "other"]);
+    assert_eq!(block_on(other.get("k")).unwrap(), None);
+    assert!(backend.find_namespace("other").unwrap().is_some());
+}
+
+#[test]
+fn a_handle_outlives_its_namespace() {
+    let (_folder, backend) = backend();
+    let space = backend.namespace("space").unwrap();
+    put(&space, "k", "old");
+    assert!(backend.drop_namespace("space").unwrap());
+    assert!(!backend.drop_namespace("space").unwrap());
+    assert_eq!(block_on(space.get("k")).unwrap(), None);
+    put(&space, "l", "new");
+    assert_eq!(block_on(space.list_keys("", 10)).unwrap(), ["l"]);
+}
+
+#[test]
+fn names_that_name_nothing_are_refused() {
+    let (_folder, backend) = backend();
+    for name in ["", "a/b", "\n"] {
+        assert!(matches!(backend.namespace(name), Err(StorageError::InvalidInput(_))));
+        assert!(matches!(backend.find_namespace(name), Err(StorageError::InvalidInput(_))));
+        assert!(matches!(backend.drop_namespace(name), Err(StorageError::InvalidInput(_))));
+    }
+}
+
+#[test]
+fn keys_that_are_not_text_are_left_out_of_listings() {
+    let (_folder, backend) = backend();
+    put(&backend, "a", "1");
+    let namespace = backend.engine().namespace("default").unwrap();
+    backend.engine().put(namespace, b"a\xFF", b"2", WriteOptions::default()).unwrap();
+    put(&backend, "b", "3");
+    assert_eq!(block_on(backend.list_keys("", 10)).unwrap(), ["a", "b"]);
+}
+
+#[test]
+fn errors_name_the_key_and_the_namespace() {
+    let (_folder, backend) = backend();
+    put(&backend, "k", "v");
+    let error = block_on(backend.remove("k", Condition::IfAbsent)).unwrap_err();
+    assert!(matches!(error, StorageError::PreconditionFailed(_)));
+    assert_eq!(error.detail().key.as_deref(), Some("k"));
+    assert_eq!(error.detail().namespace.as_deref(), Some("default"));
+}

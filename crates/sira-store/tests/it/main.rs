@@ -1,0 +1,6 @@
+//! Integration tests of the store.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod conformance;
+mod names;
