@@ -8,9 +8,9 @@ use super::super::index::Location;
 use super::super::item::{NewItem, Op};
 use super::super::{Commit, NamespaceId, Ticket, WriteOptions};
 use super::Engine;
-use super::lookup::{FullKey, coarse_expiry};
+use super::lookup::{FullKey, coarse_expiry, key_too_long};
 use crate::error::{Result, StorageError};
-use crate::limits::{BLOCK_ALIGN_BYTES, METADATA_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::version::Version;
 
 /// The record's data is a sequence of items, each at a multiple of four bytes.
@@ -52,7 +52,9 @@ pub(crate) fn check(engine: &Engine, change: &Change<'_>) -> Result<()> {
     if !engine.namespaces.is_live(change.namespace) {
         return Err(StorageError::not_found("the namespace was dropped"));
     }
-    FullKey::checked(change.namespace, change.key)?;
+    if change.key.len() > KEY_BYTES_MAX {
+        return Err(key_too_long());
+    }
     if let Some(put) = change.put {
         if put.value.len() > VALUE_BYTES_MAX {
             return Err(StorageError::too_large(format!(
