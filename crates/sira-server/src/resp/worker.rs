@@ -238,7 +238,7 @@ impl<'s> Worker<'s> {
                 Ok(_) => {}
                 Err(_) => broken = true,
             }
-            let room = client.out.pending() <= crate::limits::RESP_OUTPUT_PAUSE_BYTES / 2;
+            let room = client.out.pending() <= self.shared.output_pause() / 2;
             if broken || client.wait != Wait::Output || !room {
                 break;
             }
@@ -257,7 +257,7 @@ impl<'s> Worker<'s> {
             self.close(key);
             return;
         }
-        client.shrink();
+        client.shrink(self.shared.keep_bytes());
         let wanted = client.wanted();
         if wanted != client.interest {
             let data = EventData::new_u64(key as u64);
