@@ -135,7 +135,10 @@ impl<'s> Worker<'s> {
     /// Waits for events: by polling for a moment while requests keep arriving, else asleep.
     fn poll(&mut self, events: &mut Vec<Event>) {
         const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        events.clear();
+        if self.wait(events, Some(&NO_WAIT)).is_ok() && !events.is_empty() {
+            // Requests waited for the loop, not the loop for requests.
+            return;
+        }
         let start = self.now();
         loop {
             match self.wait(events, Some(&NO_WAIT)) {
