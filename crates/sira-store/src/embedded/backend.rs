@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
 use super::spool::Spool;
-use super::{Commit, Engine, NamespaceId, StoredObject, WriteOptions};
+use super::{Commit, Engine, NamespaceId, ObjectReader, StoredObject, WriteOptions};
 use crate::backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
     Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
@@ -117,6 +117,22 @@ impl EmbeddedBackend {
     pub fn drop_namespace(&self, name: &str) -> Result<bool> {
         check_namespace(name)?;
         self.engine.drop_namespace(name).map_err(|error| error.with_namespace(name))
+    }
+
+    /// Opens an object for reading by pieces: one version of it, whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::read`].
+    pub fn open_object(&self, key: &str) -> Result<Option<(ObjectHead, ObjectReader)>> {
+        let open = || {
+            check_key(key)?;
+            let Some(namespace) = self.find() else { return Ok(None) };
+            let Some(reader) = self.engine.open_object(namespace, key.as_bytes())? else {
+                return Ok(None);
+            };
+            Ok(Some((head(reader.head())?, reader)))
+        };
+        open().map_err(|error| self.locate(error, key))
     }
 
     /// The namespace to read from, if it is there.

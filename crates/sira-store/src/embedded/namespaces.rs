@@ -4,7 +4,7 @@
 //! drop a namespace is to take its number out of the table: its objects are invisible from then on,
 //! and their space is reclaimed later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -35,8 +35,16 @@ impl KeyCount {
 #[derive(Debug, Default, Clone)]
 struct Table {
     ids: BTreeMap<String, u32>,
-    counts: HashMap<u32, Arc<KeyCount>>,
+    /// By number, ascending: every new number is the greatest.
+    counts: Vec<(u32, Arc<KeyCount>)>,
     next: u32,
+}
+
+impl Table {
+    fn count(&self, id: u32) -> Option<&KeyCount> {
+        let at = self.counts.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.counts.get(at).map(|(_, count)| &**count)
+    }
 }
 
 /// The stored form.
@@ -45,6 +53,8 @@ struct Stored {
     format: u32,
     next: u32,
     namespaces: BTreeMap<String, u32>,
+    /// CRC32C of the stored form with 0 here.
+    crc32c: u32,
 }
 
 const FORMAT: u32 = 1;
@@ -69,6 +79,12 @@ impl Namespaces {
                 StorageError::corrupt(format!("{} is not readable", path.display()))
                     .with_source(error)
             })?;
+            if checksum(&stored)? != stored.crc32c {
+                return Err(StorageError::corrupt(format!(
+                    "{} fails its checksum: restore it from a backup",
+                    path.display()
+                )));
+            }
             if stored.format != FORMAT {
                 return Err(StorageError::unsupported(format!(
                     "{} has format {}, this version reads {FORMAT}",
@@ -77,6 +93,7 @@ impl Namespaces {
                 )));
             }
             table.counts = stored.namespaces.values().map(|id| (*id, Arc::default())).collect();
+            table.counts.sort_unstable_by_key(|(id, _)| *id);
             table.ids = stored.namespaces;
             table.next = stored.next;
         }
@@ -94,7 +111,7 @@ impl Namespaces {
 
     /// Whether the number is in use.
     pub(super) fn is_live(&self, id: NamespaceId) -> bool {
-        self.table.load().counts.contains_key(&id.0)
+        self.table.load().count(id.0).is_some()
     }
 
     /// Lends the key count of a namespace that is in use.
@@ -103,7 +120,7 @@ impl Namespaces {
         id: NamespaceId,
         visit: impl FnOnce(&KeyCount) -> R,
     ) -> Option<R> {
-        self.table.load().counts.get(&id.0).map(|count| visit(count))
+        self.table.load().count(id.0).map(visit)
     }
 
     /// The number of this name, taken durably if it is new.
@@ -125,7 +142,7 @@ impl Namespaces {
         self.change(|table| {
             let id = table.ids.remove(name);
             if let Some(id) = id {
-                table.counts.remove(&id);
+                table.counts.retain(|(other, _)| *other != id);
             }
             Ok((id.is_some(), id.map(NamespaceId)))
         })
@@ -137,7 +154,7 @@ impl Namespaces {
         self.change(|table| {
             let old = table.ids.remove(name);
             if let Some(old) = old {
-                table.counts.remove(&old);
+                table.counts.retain(|(other, _)| *other != old);
             }
             Ok((true, (old.map(NamespaceId), take(table, name)?)))
         })
@@ -171,9 +188,21 @@ impl Namespaces {
 }
 
 fn encode(table: &Table) -> Result<Vec<u8>> {
-    let stored = Stored { format: FORMAT, next: table.next, namespaces: table.ids.clone() };
-    serde_json::to_vec_pretty(&stored)
+    let namespaces = table.ids.clone();
+    let mut stored = Stored { format: FORMAT, next: table.next, namespaces, crc32c: 0 };
+    stored.crc32c = checksum(&stored)?;
+    to_json(&stored)
+}
+
+fn to_json(stored: &Stored) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(stored)
         .map_err(|error| StorageError::io("cannot encode the namespaces").with_source(error))
+}
+
+fn checksum(stored: &Stored) -> Result<u32> {
+    let Stored { format, next, ref namespaces, .. } = *stored;
+    let namespaces = namespaces.clone();
+    Ok(crc32c::crc32c(&to_json(&Stored { format, next, namespaces, crc32c: 0 })?))
 }
 
 fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {
@@ -185,6 +214,6 @@ fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {
         StorageError::too_large("the store has used all of its namespace numbers")
     })?;
     table.ids.insert(name.to_owned(), id);
-    table.counts.insert(id, Arc::default());
+    table.counts.push((id, Arc::default()));
     Ok(NamespaceId(id))
 }

@@ -24,37 +24,53 @@ const VERSION_OFFSET: usize = BinaryLogFormat::HEAD_BYTES + 24;
 /// Bytes from the start of a frame to the offset of the record's data.
 const DATA_OFFSET: usize = BinaryLogFormat::HEAD_BYTES + 4;
 
+/// Values up to this size are copied out: that is quicker than counting one more reader of the
+/// segment, and a small value that is kept long keeps no whole segment with it.
+const COPY_BYTES_MAX: usize = 1024;
+
 /// A segment can go between the look into the index and the read; the index then has a newer place.
 const TRIES: usize = 64;
 
 /// A key with its namespace in front, as the index has it.
-#[derive(Debug, Clone)]
-pub(crate) struct FullKey {
-    bytes: [u8; KEY_BYTES_MAX + 4],
-    len: usize,
+#[derive(Debug)]
+pub(crate) enum FullKey {
+    Short { bytes: [u8; FullKey::SHORT], len: usize },
+    Long(Vec<u8>),
 }
 
 impl FullKey {
+    /// Keys up to this length are put together on the stack.
+    const SHORT: usize = 128;
+
     /// Keys over the limit are nowhere in the index; see [`FullKey::checked`] for writes.
+    #[inline]
     pub(crate) fn new(namespace: NamespaceId, key: &[u8]) -> Option<Self> {
-        if key.len() > KEY_BYTES_MAX {
-            return None;
+        let namespace = namespace.0.to_be_bytes();
+        let len = namespace.len() + key.len();
+        if len <= Self::SHORT {
+            let mut bytes = [0; Self::SHORT];
+            bytes[..4].copy_from_slice(&namespace);
+            bytes[4..len].copy_from_slice(key);
+            return Some(Self::Short { bytes, len });
         }
-        let mut bytes = [0; KEY_BYTES_MAX + 4];
-        bytes[..4].copy_from_slice(&namespace.0.to_be_bytes());
-        bytes[4..4 + key.len()].copy_from_slice(key);
-        Some(Self { bytes, len: key.len() + 4 })
+        (key.len() <= KEY_BYTES_MAX).then(|| Self::Long([&namespace, key].concat()))
     }
 
     pub(crate) fn checked(namespace: NamespaceId, key: &[u8]) -> Result<Self> {
-        Self::new(namespace, key).ok_or_else(|| {
-            StorageError::too_large(format!("the key is longer than {KEY_BYTES_MAX} bytes"))
-        })
+        Self::new(namespace, key).ok_or_else(key_too_long)
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        match self {
+            Self::Short { bytes, len } => bytes.get(..*len).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
     }
+}
+
+pub(super) fn key_too_long() -> StorageError {
+    StorageError::too_large(format!("the key is longer than {KEY_BYTES_MAX} bytes"))
 }
 
 /// The coarse expiry of an index entry: seconds, rounded down, never 0 for a time.
@@ -119,7 +135,7 @@ pub(super) fn item_at(segment: &Segment, location: Location) -> Result<Found<'_>
 }
 
 /// Runs `visit` on the item that the index names for a key, again if its segment went meanwhile.
-fn with_item<R>(
+pub(super) fn with_item<R>(
     engine: &Engine,
     namespace: NamespaceId,
     key: &[u8],
@@ -129,9 +145,12 @@ fn with_item<R>(
         return Ok(None);
     }
     let Some(full) = FullKey::new(namespace, key) else { return Ok(None) };
-    let now_ms = engine.env.now_ms();
     for _ in 0..TRIES {
-        let Some(location) = engine.index.get(full.bytes()) else { return Ok(None) };
+        let location = engine.index.get(full.bytes());
+        engine.gate.pass();
+        let Some(location) = location else { return Ok(None) };
+        // What never expires needs no clock.
+        let now_ms = if location.expiry == 0 { 0 } else { engine.env.now_ms() };
         if coarsely_expired(location.expiry, now_ms) == Some(true) {
             return Ok(None);
         }
@@ -165,7 +184,7 @@ fn with_item<R>(
 }
 
 /// Verifies all of an item but the blocks of a large value.
-fn check(segment: &Segment, found: &Found<'_>) -> Result<()> {
+pub(super) fn check(segment: &Segment, found: &Found<'_>) -> Result<()> {
     let item = &found.item;
     let valid = if item.header.blocks {
         item.verify(None)
@@ -214,28 +233,45 @@ pub(super) fn get(
     range: Range<u64>,
 ) -> Result<Option<StoredObject>> {
     with_item(engine, namespace, key, |segment, found| {
-        let item = &found.item;
-        let size = u64::from(item.header.value_len);
-        let end = range.end.min(size);
-        let start = range.start.min(end);
-        // Without blocks one checksum covers the whole value; with them, whole blocks are read.
-        let (first, last) = if item.header.blocks {
-            let block = BLOCK_BYTES as u64;
-            (start / block * block, end.next_multiple_of(block).min(size))
-        } else {
-            (0, size)
-        };
-        let bytes = segment.read(found.value_offset + first, (last - first) as usize)?;
-        let valid = if item.header.blocks {
-            item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, &bytes)
-        } else {
-            item.verify(Some(&bytes))
-        };
-        if !valid {
-            return Err(mismatch(segment));
-        }
-        let value = bytes.slice((start - first) as usize..(end - first) as usize);
-        Ok(stored(item, value))
+        let value = value_range(segment, &found.item, found.value_offset, range.clone())?;
+        Ok(stored(&found.item, value))
+    })
+}
+
+/// A range of an item's value, its end cut to the size, verified.
+pub(super) fn value_range(
+    segment: &Segment,
+    item: &Item<'_>,
+    value_offset: u64,
+    range: Range<u64>,
+) -> Result<Bytes> {
+    let size = u64::from(item.header.value_len);
+    let end = range.end.min(size);
+    let start = range.start.min(end);
+    // Without blocks one checksum covers the whole value; with them, whole blocks are read.
+    let (first, last) = if item.header.blocks {
+        let block = BLOCK_BYTES as u64;
+        (start / block * block, end.next_multiple_of(block).min(size))
+    } else {
+        (0, size)
+    };
+    let (from, len) = (value_offset + first, (last - first) as usize);
+    let small = segment.slice(from, len).filter(|_| len <= COPY_BYTES_MAX);
+    let held = if small.is_none() { segment.read(from, len)? } else { Bytes::new() };
+    let bytes = small.unwrap_or(&held);
+    let valid = if item.header.blocks {
+        item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, bytes)
+    } else {
+        item.verify(Some(bytes))
+    };
+    if !valid {
+        return Err(mismatch(segment));
+    }
+    let wanted = (start - first) as usize..(end - first) as usize;
+    Ok(match small {
+        Some(bytes) => Bytes::copy_from_slice(bytes.get(wanted).unwrap_or_default()),
+        None if wanted.len() == len => held,
+        None => held.slice(wanted),
     })
 }
 
@@ -250,11 +286,14 @@ pub(super) fn head(
     })
 }
 
-fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {
+pub(super) fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {
     StoredObject {
         version: item.version,
         expires_at_ms: item.header.expires_at_ms(),
-        metadata: Bytes::copy_from_slice(item.metadata()),
+        metadata: match item.metadata() {
+            [] => Bytes::new(),
+            metadata => Bytes::copy_from_slice(metadata),
+        },
         value,
         size: u64::from(item.header.value_len),
     }
@@ -292,6 +331,7 @@ pub(super) fn scan(
             }
         }
     });
+    engine.gate.pass();
     failed.map_or(Ok(()), Err)
 }
 

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sira_log::disk::Disk;
 use sira_log::log::{SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::LogPosition;
 
 use super::super::durable::DurableWaiters;
+use super::super::gate::Gate;
 use super::super::namespaces::Namespaces;
 use super::super::spool;
 use super::super::stripes::Stripes;
@@ -61,8 +63,9 @@ pub(super) fn open(
         index,
         namespaces,
         stripes: Stripes::new(),
+        gate: Gate::default(),
         clock,
-        usage: RwLock::default(),
+        usage: ArcSwap::default(),
         waiters: Arc::clone(&waiters),
         timed_sync: Arc::clone(&timed_sync),
         maintenance: Maintenance::new(from, generation),
@@ -127,13 +130,13 @@ fn count_index(engine: &Engine) -> Result<()> {
         std::ops::ControlFlow::Continue(())
     });
     flush(current, &mut gone);
-    *engine.usage.write() =
-        usage.into_iter().map(|(id, bytes)| (id, Arc::new(AtomicU64::new(bytes)))).collect();
+    let usage = usage.into_iter().map(|(id, bytes)| (id, Arc::new(AtomicU64::new(bytes))));
+    engine.usage.store(Arc::new(usage.collect()));
     for id in gone {
         maintain::purge(engine, id);
     }
     // An entry whose segment is gone would be a loss; say so rather than answer "not there".
-    let missing = engine.usage.read().keys().find(|id| engine.log.segment(**id).is_none()).copied();
+    let missing = engine.usage.load().keys().find(|id| engine.log.segment(**id).is_none()).copied();
     match missing {
         Some(id) if engine.log.damage().iter().all(|damage| damage.segment != id) => {
             Err(StorageError::corrupt(format!(
