@@ -80,6 +80,7 @@ impl Env for SystemEnv {
 #[derive(Debug)]
 pub struct SimEnv {
     now_ms: AtomicU64,
+    elapsed_ms: AtomicU64,
     random: AtomicU64,
 }
 
@@ -87,15 +88,20 @@ impl SimEnv {
     /// An environment whose wall clock reads `now_ms` and whose random numbers follow from `seed`.
     #[must_use]
     pub fn new(seed: u64, now_ms: u64) -> Self {
-        Self { now_ms: AtomicU64::new(now_ms), random: AtomicU64::new(seed) }
+        Self {
+            now_ms: AtomicU64::new(now_ms),
+            elapsed_ms: AtomicU64::new(0),
+            random: AtomicU64::new(seed),
+        }
     }
 
-    /// Moves the clock forward.
+    /// Lets time pass: both clocks go forward.
     pub fn advance_ms(&self, by_ms: u64) {
+        self.elapsed_ms.fetch_add(by_ms, Ordering::Relaxed);
         self.now_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
-    /// Sets the wall clock, also backwards.
+    /// Sets the wall clock, also backwards; the monotonic clock stays.
     pub fn set_ms(&self, now_ms: u64) {
         self.now_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -107,7 +113,7 @@ impl Env for SimEnv {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.now_ms.load(Ordering::Relaxed))
+        Duration::from_millis(self.elapsed_ms.load(Ordering::Relaxed))
     }
 
     fn random_u64(&self) -> u64 {

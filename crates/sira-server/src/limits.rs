@@ -53,6 +53,14 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Bodies up to this size are collected before they are written; larger ones are streamed.
 pub const HTTP_COLLECT_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes of a streamed body that count against [`HTTP_UPLOAD_BYTES_MAX`]: what the store collects
+/// before it writes to a file aside, and the pieces on the way.
+pub const HTTP_STREAM_HELD_BYTES: usize =
+    sira_store::limits::STREAM_MEMORY_BYTES + 4 * HTTP_COLLECT_BYTES_MAX;
+
+/// Objects from this size on are verified piece by piece while they are answered.
+pub const HTTP_PIECEWISE_BYTES_MIN: u64 = 4 << 20;
+
 /// Bodies up to this size do not count against [`HTTP_UPLOAD_BYTES_MAX`].
 pub const HTTP_BODY_FREE_BYTES: usize = 64 * 1024;
 
@@ -67,6 +75,9 @@ pub const HTTP_JSON_BYTES_MAX: usize = 64 << 20;
 
 /// Largest value that is answered inside a JSON document, in bytes, over all values of the answer.
 pub const HTTP_JSON_VALUE_BYTES_MAX: usize = 32 << 20;
+
+/// Objects of a listing that are looked up before other requests get their turn.
+pub const HTTP_LIST_BATCH: usize = 256;
 
 /// Size of the pieces in which large answers are handed to the connection.
 pub const HTTP_SLICE_BYTES: usize = 256 * 1024;

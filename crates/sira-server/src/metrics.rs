@@ -1,5 +1,6 @@
 //! Counters of the front ends, and the Prometheus text they are shown in.
 
+pub mod resp;
 mod text;
 
 use std::sync::Arc;

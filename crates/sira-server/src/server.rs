@@ -4,15 +4,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sira_store::StorageError;
 use sira_store::embedded::{EmbeddedBackend, Engine};
+use tokio::sync::watch;
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::http::app::App;
 use crate::http::listener::HttpDoor;
 use crate::http::routes;
-use crate::metrics::HttpMetrics;
+use crate::metrics::{self, HttpMetrics};
+use crate::resp::{OnShutdown, RespConfig, RespServer};
 
 /// A running server.
 #[derive(Debug)]
@@ -20,6 +23,9 @@ pub struct Server {
     engine: Arc<Engine>,
     app: App,
     http: HttpDoor,
+    resp: Arc<Mutex<Option<RespServer>>>,
+    resp_addr: SocketAddr,
+    shutdown_requested: watch::Receiver<bool>,
 }
 
 impl Server {
@@ -30,18 +36,47 @@ impl Server {
     /// [`ServerError::Bind`] for an address that cannot be bound.
     pub async fn start(engine: Arc<Engine>, config: ServerConfig) -> Result<Self, ServerError> {
         config.check()?;
-        let metrics = Arc::new(HttpMetrics::new(routes::table().iter().map(|route| route.pattern)));
+        let (request_shutdown, shutdown_requested) = watch::channel(false);
+        let resp = start_resp(Arc::clone(&engine), &config, request_shutdown).await?;
+        let resp_addr = resp.local_addr();
+        let resp = Arc::new(Mutex::new(Some(resp)));
+
+        let counters =
+            Arc::new(HttpMetrics::new(routes::table().iter().map(|route| route.pattern)));
         let store = EmbeddedBackend::new(Arc::clone(&engine));
-        let app = App::new(store, &config, Arc::clone(&metrics));
-        let http = HttpDoor::start(&config, routes::router(app.clone()), metrics)?;
-        tracing::info!(http = %http.local_addr(), "serving");
-        Ok(Self { engine, app, http })
+        let app = App::new(store, &config, Arc::clone(&counters));
+        let door = Arc::clone(&resp);
+        app.add_metrics(Box::new(move |out| {
+            let stats = door.lock().as_ref().map(RespServer::stats);
+            if let Some(stats) = stats {
+                metrics::resp::write(&stats, out);
+            }
+        }));
+        let http = HttpDoor::start(&config, routes::router(app.clone()), counters)?;
+        tracing::info!(http = %http.local_addr(), resp = %resp_addr, "serving");
+        Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested })
     }
 
     /// Bound address of the HTTP door.
     #[must_use]
     pub fn http_addr(&self) -> SocketAddr {
         self.http.local_addr()
+    }
+
+    /// Bound address of the RESP door.
+    #[must_use]
+    pub fn resp_addr(&self) -> SocketAddr {
+        self.resp_addr
+    }
+
+    /// Waits until a client asks for a shutdown, with RESP's `SHUTDOWN`. The server goes on until
+    /// [`Server::shutdown`] is called.
+    pub async fn shutdown_requested(&self) {
+        let mut requested = self.shutdown_requested.clone();
+        if requested.wait_for(|requested| *requested).await.is_err() {
+            // The door is gone, and nobody can ask any more.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// `/readyz` turns 503, both doors close, requests under way get up to `grace`, then the engine
@@ -51,18 +86,49 @@ impl Server {
     /// [`ServerError::Storage`] when the engine cannot make everything durable.
     pub async fn shutdown(self, grace: Duration) -> Result<(), ServerError> {
         self.app.drain();
+        let resp = self.resp.lock().take();
+        let resp = tokio::task::spawn_blocking(move || {
+            if let Some(resp) = resp {
+                resp.shutdown(grace);
+            }
+        });
         let drained = self.http.shutdown(grace).await;
         if !drained {
             tracing::warn!("requests were still under way after {grace:?} and were cut off");
         }
+        resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {
             engine.flush()?;
             engine.close()
         });
-        closed.await.map_err(|error| {
-            StorageError::unavailable("the runtime shut down").with_source(error)
-        })??;
-        Ok(())
+        Ok(closed.await.map_err(runtime_gone)??)
     }
+}
+
+fn runtime_gone(error: tokio::task::JoinError) -> StorageError {
+    StorageError::unavailable("the runtime shut down before the data was synced").with_source(error)
+}
+
+/// Starts the RESP door, which makes its databases' namespaces and so waits for the disk.
+async fn start_resp(
+    engine: Arc<Engine>,
+    config: &ServerConfig,
+    request_shutdown: watch::Sender<bool>,
+) -> Result<RespServer, ServerError> {
+    let addr = config.resp_addr;
+    let resp = RespConfig {
+        addr,
+        token: config.token.as_ref().map(|token| token.expose().as_bytes().into()),
+        max_connections: config.max_connections,
+        durability: config.durability,
+        on_shutdown: Some(OnShutdown(Arc::new(move || {
+            request_shutdown.send_replace(true);
+        }))),
+        ..RespConfig::default()
+    };
+    tokio::task::spawn_blocking(move || RespServer::start(engine, resp))
+        .await
+        .map_err(runtime_gone)?
+        .map_err(|source| ServerError::Bind { door: "RESP", addr, source })
 }

@@ -4,10 +4,12 @@ mod backend;
 mod batch;
 mod durable;
 mod engine;
+mod gate;
 #[doc(hidden)]
 pub mod index;
 mod item;
 mod namespaces;
+mod spool;
 mod stripes;
 mod transaction;
 
@@ -19,7 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use backend::EmbeddedBackend;
-pub use engine::{Engine, MaintenanceReport, Snapshot};
+pub use engine::{Engine, MaintenanceReport, ObjectReader, Snapshot};
 pub use transaction::Transaction;
 
 use crate::options::Durability;

@@ -74,6 +74,15 @@ pub fn check_write(
             "a value may have up to {VALUE_BYTES_MAX} bytes, this one has {value_bytes}"
         )));
     }
+    check_described(key, options, now_ms)
+}
+
+/// As [`check_write`], for a value whose size is not known yet.
+///
+/// # Errors
+/// As [`check_write`].
+pub fn check_described(key: &str, options: &StorageOptions, now_ms: u64) -> Result<CheckedWrite> {
+    check_key(key)?;
     check_transforms(options)?;
     Ok(CheckedWrite {
         expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,

@@ -12,6 +12,12 @@ pub const NAMESPACES_MAX: usize = 65_536;
 /// Largest value that is held in memory while it is written, in bytes.
 pub const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// Largest value that is written from a stream, in bytes. A frame holds up to 4 GiB.
+pub const STREAM_VALUE_BYTES_MAX: u64 = u32::MAX as u64 - 1024 * 1024;
+
+/// Bytes of a stream that are collected in memory before the rest goes to a file aside.
+pub const STREAM_MEMORY_BYTES: usize = 4 * 1024 * 1024;
+
 /// Largest encoded metadata of one object, in bytes.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 

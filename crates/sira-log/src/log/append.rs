@@ -254,12 +254,13 @@ impl Shared {
         // A next segment on the medium means that this one is whole there; recovery counts on it.
         self.cut_and_sync(tail)?;
         self.publish_durable(tail.sequence, tail.position());
-        let next = create_segment(&self.place(), tail.sequence, frame_len).inspect_err(|error| {
-            // The next file may stand on the medium, so nothing may follow in this one.
-            if !error.is_out_of_space() {
-                self.poison(error);
-            }
-        })?;
+        let next =
+            create_segment(&self.place(), tail.sequence, frame_len).inspect_err(|error| {
+                // The next file may stand on the medium, so nothing may follow in this one.
+                if !error.is_out_of_space() {
+                    self.poison(error);
+                }
+            })?;
         tail.active.sealed.store(true, Ordering::Release);
         let next = Arc::new(next);
         self.insert_segment(&next);

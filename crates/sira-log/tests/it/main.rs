@@ -1,4 +1,5 @@
 //! Integration tests of the log.
 #![allow(missing_docs)]
 
+mod golden;
 mod simulation;

@@ -278,9 +278,8 @@ impl World {
         let found = all(log).unwrap();
         let mut expected: Vec<Written> = self.written.clone();
         expected.extend(self.maybe.take());
-        let place = |found: &Written| {
-            expected.iter().position(|record| record.sequence == found.sequence)
-        };
+        let place =
+            |found: &Written| expected.iter().position(|record| record.sequence == found.sequence);
         let Some(last) = found.last() else {
             assert!(self.durable <= self.removed, "nothing is found");
             self.written.retain(|record| record.sequence < log.appended());

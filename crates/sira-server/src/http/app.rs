@@ -80,6 +80,30 @@ impl App {
         })
     }
 
+    /// The namespace of this name to write to, made if it is not there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn make_namespace(&self, name: &str) -> Result<EmbeddedBackend, StorageError> {
+        if let Some(found) = self.0.store.find_namespace(name)? {
+            return Ok(found);
+        }
+        let (store, name) = (self.0.store.clone(), name.to_owned());
+        // Making it waits for the disk.
+        tokio::task::spawn_blocking(move || store.namespace(&name)).await.map_err(shutting_down)?
+    }
+
+    /// Drops a namespace; says whether it was there.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn drop_namespace(&self, name: &str) -> Result<bool, StorageError> {
+        let (store, name) = (self.0.store.clone(), name.to_owned());
+        tokio::task::spawn_blocking(move || store.drop_namespace(&name))
+            .await
+            .map_err(shutting_down)?
+    }
+
     /// Clocks and random numbers.
     #[must_use]
     pub fn env(&self) -> &dyn Env {
@@ -144,6 +168,10 @@ impl App {
             Arc::clone(&self.0.metrics),
         )
     }
+}
+
+fn shutting_down(error: tokio::task::JoinError) -> StorageError {
+    StorageError::unavailable("the server shuts down; try again").with_source(error)
 }
 
 /// A problem travels through the router as an extension and is written where the request's id is

@@ -165,7 +165,7 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
         .map(|operation| (operation.key().to_owned(), is_write(operation)))
         .collect();
     let store = if keys.iter().any(|(_, is_write)| *is_write) {
-        app.store().namespace(&namespace)?
+        app.make_namespace(&namespace).await?
     } else {
         app.namespace(&namespace)?
     };

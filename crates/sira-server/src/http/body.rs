@@ -16,6 +16,7 @@ use http::{HeaderMap, Request, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use sira_store::ByteStream;
+use sira_store::embedded::ObjectReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -68,6 +69,8 @@ fn full() -> Problem {
 pub struct BodyReader {
     body: Body,
     bytes_max: usize,
+    /// Bytes of it that are in memory at once, at most.
+    held_max: usize,
     received: usize,
     announced: Option<u64>,
     /// The client waits to be asked for the body, so nothing needs to be drained.
@@ -76,6 +79,8 @@ pub struct BodyReader {
     multiplexed: bool,
     stall_timeout: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The body was cut short or stalled.
+    ended: bool,
     budget: UploadBudget,
     share: Option<OwnedSemaphorePermit>,
     reserved: usize,
@@ -98,17 +103,26 @@ impl BodyReader {
         Self {
             body: request.into_body(),
             bytes_max,
+            held_max: bytes_max,
             received: 0,
             announced,
             asked_first,
             multiplexed,
             stall_timeout,
             timer: None,
+            ended: false,
             budget,
             share: None,
             reserved: limits::HTTP_BODY_FREE_BYTES,
             metrics,
         }
+    }
+
+    /// Counts the body against the budget only as far as a streamed write holds it in memory.
+    #[must_use]
+    pub fn streamed(mut self) -> Self {
+        self.held_max = limits::HTTP_STREAM_HELD_BYTES;
+        self
     }
 
     fn too_large(&self) -> Problem {
@@ -125,9 +139,10 @@ impl BodyReader {
             .ok()
             .filter(|bytes| *bytes <= self.bytes_max)
             .ok_or_else(|| self.too_large())?;
-        if bytes > self.reserved {
-            self.share = Some(self.budget.reserve(bytes).await?);
-            self.reserved = bytes;
+        let held = bytes.min(self.held_max);
+        if held > self.reserved {
+            self.share = Some(self.budget.reserve(held).await?);
+            self.reserved = held;
         }
         Ok(())
     }
@@ -141,6 +156,7 @@ impl BodyReader {
                     return Poll::Ready(Some(self.take(part)));
                 }
                 Poll::Ready(Some(Err(error))) => {
+                    self.ended = true;
                     let detail = format!(
                         "the body ended early, after {} bytes, and nothing was stored: {error}",
                         self.received
@@ -153,6 +169,7 @@ impl BodyReader {
                     let timeout = self.stall_timeout;
                     let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(timeout)));
                     ready!(timer.as_mut().poll(cx));
+                    self.ended = true;
                     let problem = Problem {
                         retryable: true,
                         ..Problem::new(
@@ -176,7 +193,7 @@ impl BodyReader {
         if self.received > self.bytes_max {
             return Err(self.too_large());
         }
-        if self.received > self.reserved {
+        if self.received.min(self.held_max) > self.reserved {
             let more = (self.received - self.reserved).max(limits::HTTP_COLLECT_BYTES_MAX);
             let grown = self.budget.grow(more)?;
             match &mut self.share {
@@ -229,7 +246,8 @@ impl BodyReader {
     /// connection that is reset while it sends.
     pub async fn refuse(mut self, problem: Problem) -> Problem {
         let told_early = self.asked_first && self.received == 0;
-        if self.multiplexed || told_early {
+        // A body that failed by itself has nothing left to send.
+        if self.multiplexed || told_early || self.ended {
             return problem;
         }
         let drain = async {
@@ -311,5 +329,48 @@ impl http_body::Body for SlicedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// A large object's bytes, verified piece by piece as the connection takes them. Bytes that fail
+/// their checksum end the answer early instead.
+#[derive(Debug)]
+pub struct ObjectBody {
+    reader: ObjectReader,
+    range: std::ops::Range<u64>,
+}
+
+impl ObjectBody {
+    /// A response body of a range of an object.
+    pub fn body(reader: ObjectReader, range: std::ops::Range<u64>) -> Body {
+        Body::new(Self { reader, range })
+    }
+}
+
+impl http_body::Body for ObjectBody {
+    type Data = Bytes;
+    type Error = sira_store::StorageError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.range.is_empty() {
+            return Poll::Ready(None);
+        }
+        // Pieces end where blocks end, so that no block is verified twice.
+        let piece = limits::HTTP_SLICE_BYTES as u64;
+        let end = (self.range.start / piece + 1).saturating_mul(piece).min(self.range.end);
+        let read = self.reader.read(self.range.start..end);
+        self.range.start = if read.is_ok() { end } else { self.range.end };
+        Poll::Ready(Some(read.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.range.end - self.range.start)
     }
 }

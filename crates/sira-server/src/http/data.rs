@@ -92,7 +92,7 @@ pub async fn store(State(app): State<App>, request: Request) -> Result<Response,
         ..StorageOptions::default()
     };
     let has_ttl = options.ttl.is_some();
-    let store = app.store().namespace(NAMESPACE)?;
+    let store = app.make_namespace(NAMESPACE).await?;
     let version = store.put(&body.key, value, options).await?;
     let head = if has_ttl { store.head(&body.key).await? } else { None };
     let stored = Stored {

@@ -126,3 +126,47 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
 pub async fn healthz(state: State<App>, request: Request) -> Result<Response, Problem> {
     readyz(state, request).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http_body::Body as _;
+    use sira_store::embedded::{EmbeddedBackend, Engine, EngineOptions};
+    use tower::Service;
+
+    use super::*;
+    use crate::config::ServerConfig;
+    use crate::http::routes;
+    use crate::metrics::HttpMetrics;
+
+    #[tokio::test]
+    async fn a_draining_server_is_not_ready_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
+        let metrics = Arc::new(HttpMetrics::new([]));
+        let app =
+            App::new(EmbeddedBackend::new(engine), &ServerConfig::default(), Arc::clone(&metrics));
+        let mut router = routes::router(app.clone());
+        let mut status_of = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            router.call(request).await.unwrap()
+        };
+        assert_eq!(status_of("/readyz").await.status(), 200);
+        app.drain();
+        assert_eq!(status_of("/livez").await.status(), 200);
+        for path in ["/readyz", "/healthz"] {
+            let answer = status_of(path).await;
+            assert_eq!(answer.status(), 503);
+            assert!(answer.headers().contains_key("retry-after"));
+            let mut body = answer.into_body();
+            let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx));
+            let bytes = frame.await.unwrap().unwrap().into_data().unwrap();
+            let document: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(document["code"], "not_ready");
+            assert_eq!(document["retryable"], true);
+            assert_eq!(document["checks"]["shutdown"]["status"], "critical");
+            assert_eq!(document["checks"]["engine"]["status"], "healthy");
+        }
+    }
+}

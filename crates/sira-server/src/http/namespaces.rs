@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::http::app::App;
 use crate::http::{json, path, query};
+use crate::limits;
 use crate::problem::Problem;
 
 /// All namespaces.
@@ -141,6 +142,9 @@ pub async fn list_keys(State(app): State<App>, request: Request) -> Result<Respo
             metadata: BTreeMap::new(),
         };
         if details {
+            if entries.len() % limits::HTTP_LIST_BATCH == limits::HTTP_LIST_BATCH - 1 {
+                tokio::task::yield_now().await;
+            }
             // An object that went away since the scan is no longer of the page.
             let Some(head) = store.head(&shown.key).await? else { continue };
             shown.size = head.size;
@@ -195,12 +199,7 @@ pub async fn drop_namespace(State(app): State<App>, request: Request) -> Result<
             path::encode_key(&namespace)
         )));
     }
-    let store = app.store().clone();
-    let name = namespace.clone();
-    // Dropping waits for the disk.
-    let dropped = tokio::task::spawn_blocking(move || store.drop_namespace(&name))
-        .await
-        .map_err(|error| StorageError::unavailable("the server shuts down").with_source(error))??;
+    let dropped = app.drop_namespace(&namespace).await?;
     if !dropped {
         return Err(Problem::not_found(format!("there is no namespace {namespace:?}")));
     }

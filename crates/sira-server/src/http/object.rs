@@ -9,15 +9,16 @@ use http::header::{
 };
 use http::{StatusCode, Uri};
 use serde::Serialize;
-use sira_store::embedded::EmbeddedBackend;
-use sira_store::limits::VALUE_BYTES_MAX;
+use sira_store::embedded::{EmbeddedBackend, ObjectReader};
+use sira_store::limits::STREAM_VALUE_BYTES_MAX;
 use sira_store::{
-    Condition, Object, ReadOptions, StorageBackend, StorageError, StorageOptions, Version,
+    Condition, Object, ObjectHead, ReadOptions, StorageBackend, StorageError, StorageOptions,
+    Version,
 };
 use utoipa::ToSchema;
 
 use crate::http::app::{App, changed_meanwhile};
-use crate::http::body::{BodyReader, SlicedBody};
+use crate::http::body::{BodyReader, ObjectBody, SlicedBody};
 use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
 use crate::http::range::{ByteRange, Resolved};
 use crate::http::{json, path, write};
@@ -74,7 +75,8 @@ fn below(uri: &Uri) -> &str {
 )]
 pub async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let plan = WritePlan::read(&app, &request);
-    let mut reader = app.reader(request, VALUE_BYTES_MAX);
+    let bytes_max = usize::try_from(STREAM_VALUE_BYTES_MAX).unwrap_or(usize::MAX);
+    let mut reader = app.reader(request, bytes_max).streamed();
     let checked = match plan {
         Ok(plan) => match plan.check(&app).await {
             Ok(checked) => reader.admit().await.map(|()| checked),
@@ -146,7 +148,7 @@ impl CheckedPlan {
             Err(problem) => return Err(reader.refuse(problem).await),
         };
         let has_ttl = options.ttl.is_some();
-        let store = app.store().namespace(&namespace)?;
+        let store = app.make_namespace(&namespace).await?;
         let written = if whole {
             let size = first.len() as u64;
             store.put(&key, first, options).await.map(|version| (version, Some(size)))
@@ -229,6 +231,15 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
             },
         };
         let partial = range.is_some();
+        let asked_range = range.clone().unwrap_or(0..head.size);
+        if asked_range.end - asked_range.start >= limits::HTTP_PIECEWISE_BYTES_MIN {
+            match store.open_object(&key)? {
+                Some((opened, reader)) if opened.version == head.version => {
+                    return Ok(pieces(opened, reader, asked_range, partial));
+                }
+                _ => continue,
+            }
+        }
         // The size and the verdict hold for this version only.
         let options = ReadOptions { range, condition: Condition::IfMatch(head.version) };
         match read_pinned(&store, &key, options).await? {
@@ -368,13 +379,33 @@ fn whole(object: Object) -> Response {
     response
 }
 
+fn pieces(
+    head: ObjectHead,
+    reader: ObjectReader,
+    range: std::ops::Range<u64>,
+    partial: bool,
+) -> Response {
+    let size = head.size;
+    let mut response = Response::new(ObjectBody::body(reader, range.clone()));
+    write::put_head(response.headers_mut(), &head);
+    put_guards(response.headers_mut());
+    if partial {
+        mark_partial(&mut response, &range, size);
+    }
+    response
+}
+
 fn part(object: Object) -> Response {
     let (range, size) = (object.range.clone(), object.head.size);
     let mut response = whole(object);
+    mark_partial(&mut response, &range, size);
+    response
+}
+
+fn mark_partial(response: &mut Response, range: &std::ops::Range<u64>, size: u64) {
     *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     let field = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
     if let Ok(field) = HeaderValue::from_str(&field) {
         response.headers_mut().insert(CONTENT_RANGE, field);
     }
-    response
 }

@@ -175,23 +175,76 @@ async fn shutdown_waits_no_longer_than_its_grace() {
     assert_eq!(read_all(&mut stuck).await, "");
 }
 
+/// Sends commands to the RESP door and reads until the reply ends so.
+async fn resp(s: &crate::support::Running, commands: &str, end: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(s.server.resp_addr()).await.unwrap();
+    stream.write_all(commands.as_bytes()).await.unwrap();
+    let mut reply = Vec::new();
+    let mut part = [0_u8; 1024];
+    while !String::from_utf8_lossy(&reply).ends_with(end) {
+        let count = tokio::io::AsyncReadExt::read(&mut stream, &mut part).await.unwrap();
+        assert!(count > 0, "ended after {}", String::from_utf8_lossy(&reply));
+        reply.extend_from_slice(&part[..count]);
+    }
+    String::from_utf8(reply).unwrap()
+}
+
 #[tokio::test]
-async fn a_draining_server_is_not_ready() {
+async fn both_doors_open_on_the_same_data() {
     let s = start().await;
-    let mut kept = s.connect().await;
-    let mut uploading = s.connect().await;
-    let head = "PUT /v1/ns/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n";
-    uploading.write_all(head.as_bytes()).await.unwrap();
-    read_answer(&mut uploading).await;
-    // A request whose head has begun is still answered, with the truth.
-    kept.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let stopping = tokio::spawn(s.server.shutdown(Duration::from_secs(60)));
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let _ = kept.write_all(b"\r\n").await;
-    let answer = read_all(&mut kept).await;
-    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    uploading.write_all(b"hello").await.unwrap();
-    assert!(read_all(&mut uploading).await.starts_with("HTTP/1.1 201 "));
-    stopping.await.unwrap().unwrap();
+    assert_eq!(resp(&s, "SET k hello\r\n", "OK\r\n").await, "+OK\r\n");
+    assert_eq!(s.get("/v1/db0/k").await.text().await.unwrap(), "hello");
+    s.put("/v1/db0/k", "from http").await;
+    assert_eq!(resp(&s, "GET k\r\n", "http\r\n").await, "$9\r\nfrom http\r\n");
+    let metrics = s.get("/metrics").await.text().await.unwrap();
+    for line in [
+        "sira_resp_commands_total{command=\"set\"} 1",
+        "sira_resp_commands_processed_total 2",
+        "sira_resp_connections_accepted_total 2",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn the_token_guards_both_doors() {
+    let mut config = config();
+    config.token = Some(Secret::new("s3cret"));
+    let s = start_with(config).await;
+    assert!(resp(&s, "GET k\r\n", "\r\n").await.starts_with("-NOAUTH"));
+    assert!(resp(&s, "AUTH wrong\r\n", "\r\n").await.starts_with("-WRONGPASS"));
+    assert_eq!(resp(&s, "AUTH s3cret\r\nPING\r\n", "PONG\r\n").await, "+OK\r\n+PONG\r\n");
+}
+
+#[tokio::test]
+async fn a_resp_client_can_ask_for_a_shutdown() {
+    let s = start().await;
+    let mut stream = tokio::net::TcpStream::connect(s.server.resp_addr()).await.unwrap();
+    stream.write_all(b"SHUTDOWN\r\n").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), s.server.shutdown_requested()).await.unwrap();
+    s.server.shutdown(Duration::from_secs(60)).await.unwrap();
+    read_all(&mut stream).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tag = String::new();
+    for start in 0..2 {
+        let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
+        let server = Server::start(engine, config()).await.unwrap();
+        let url = format!("http://{}/v1/ns/k", server.http_addr());
+        let client = Client::builder().no_proxy().build().unwrap();
+        if start == 0 {
+            let put = client.put(&url).header("sira-meta-a", "b").body("kept").send();
+            tag = crate::support::etag(&put.await.unwrap());
+        } else {
+            let get = client.get(&url).send().await.unwrap();
+            assert_eq!(crate::support::etag(&get), tag);
+            assert_eq!(get.headers()["sira-meta-a"], "b");
+            assert_eq!(get.text().await.unwrap(), "kept");
+        }
+        drop(client);
+        server.shutdown(Duration::from_secs(60)).await.unwrap();
+    }
 }

@@ -1,5 +1,8 @@
 //! Batches answer each operation, and where they are atomic they take effect whole or not at all.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -266,40 +269,22 @@ pub(super) async fn conditions(cx: Context) -> Verdict {
 }
 
 pub(super) async fn seen_whole(cx: Context) -> Verdict {
-    const ROUNDS: u32 = 200;
-    let keys: Vec<_> = ["a", "b", "c"].iter().map(|name| cx.key(name)).collect();
-    let puts = |keys: &[String], round: u32| {
-        keys.iter().map(|key| put_operation(key, round.to_be_bytes().to_vec())).collect()
-    };
-    cx.batch(puts(&keys, 0)).await?;
+    let keys: Arc<[String]> = (0..64).map(|number| cx.key(format!("{number:02}"))).collect();
+    write_rounds(&cx, &keys, 0..=0).await?;
+    let over = Arc::new(AtomicBool::new(false));
     let verdicts = race(4, |number| {
-        let (cx, keys) = (cx.clone(), keys.clone());
+        let (cx, keys, over) = (cx.clone(), Arc::clone(&keys), Arc::clone(&over));
         async move {
-            for round in 1..=ROUNDS {
+            if number == 0 {
+                let verdict = write_rounds(&cx, &keys, 1..=300).await;
+                over.store(true, Ordering::Release);
+                return verdict;
+            }
+            while !over.load(Ordering::Acquire) {
                 match number {
-                    0 => {
-                        for result in cx.batch(puts(&keys, round)).await? {
-                            written(&result)?;
-                        }
-                    }
-                    // Read one by one, a later key is never behind an earlier one.
-                    1 => {
-                        let mut last = Bytes::new();
-                        for key in &keys {
-                            let value = cx.object(key).await?.value;
-                            ensure!(value >= last, "saw one half of a batch, then none of it");
-                            last = value;
-                        }
-                    }
-                    _ => {
-                        let gets = keys.iter().map(|key| get_operation(key)).collect();
-                        let results = cx.batch(gets).await?;
-                        let seen = results.iter().map(found_bytes).collect::<Outcome<Vec<_>>>()?;
-                        ensure!(
-                            seen.windows(2).all(|pair| pair.first() == pair.last()),
-                            "saw half of a batch: {seen:?}"
-                        );
-                    }
+                    1 => see_in_batch(&cx, &keys).await?,
+                    2 => see_one_by_one(&cx, keys.first(), keys.last()).await?,
+                    _ => see_one_by_one(&cx, keys.last(), keys.first()).await?,
                 }
                 tokio::task::yield_now().await;
             }
@@ -307,6 +292,36 @@ pub(super) async fn seen_whole(cx: Context) -> Verdict {
         }
     });
     verdicts.await?.into_iter().collect()
+}
+
+/// Writes the number of the round under all keys, in one batch a round.
+async fn write_rounds(cx: &Context, keys: &[String], rounds: RangeInclusive<u32>) -> Verdict {
+    for round in rounds {
+        let value = round.to_be_bytes().to_vec();
+        let puts = keys.iter().map(|key| put_operation(key, value.clone())).collect();
+        for result in cx.batch(puts).await? {
+            written(&result)?;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn see_in_batch(cx: &Context, keys: &[String]) -> Verdict {
+    let results = cx.batch(keys.iter().map(|key| get_operation(key)).collect()).await?;
+    let seen = results.iter().map(found_bytes).collect::<Outcome<Vec<_>>>()?;
+    let whole = seen.windows(2).all(|pair| pair.first() == pair.last());
+    ensure!(whole, "expected all of a batch or nothing of it, saw {seen:?}");
+    Ok(())
+}
+
+/// Whoever has seen one write of a batch sees the others from then on.
+async fn see_one_by_one(cx: &Context, one: Option<&String>, other: Option<&String>) -> Verdict {
+    let (Some(one), Some(other)) = (one, other) else { return Err(few()) };
+    let seen = cx.object(one).await?.value;
+    let later = cx.object(other).await?.value;
+    ensure!(later >= seen, "expected all of the batch of {seen:?}, saw {later:?} beside it");
+    Ok(())
 }
 
 pub(super) async fn racing(cx: Context) -> Verdict {

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Commit, Engine, NamespaceId, StoredObject, WriteOptions};
+use super::spool::Spool;
+use super::{Commit, Engine, NamespaceId, ObjectReader, StoredObject, WriteOptions};
 use crate::backend::{
-    BatchOperation, BatchResult, Capabilities, HealthStatus, ListOptions, ListPage, Object,
-    ObjectHead, ReadOptions, StorageBackend, StorageStats,
+    BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
+    Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
 use crate::error::{Result, StorageError};
-use crate::key::{check_key, check_namespace, check_range, check_range_start, check_write};
-use crate::limits::VALUE_BYTES_MAX;
+use crate::key::{
+    CheckedWrite, check_described, check_key, check_namespace, check_range, check_range_start,
+    check_write,
+};
+use crate::limits::{STREAM_MEMORY_BYTES, STREAM_VALUE_BYTES_MAX};
 use crate::listing::{self, Found};
 use crate::metadata::Metadata;
 use crate::options::{Condition, Durability, StorageOptions};
@@ -115,6 +119,22 @@ impl EmbeddedBackend {
         self.engine.drop_namespace(name).map_err(|error| error.with_namespace(name))
     }
 
+    /// Opens an object for reading by pieces: one version of it, whatever is written meanwhile.
+    ///
+    /// # Errors
+    /// As [`StorageBackend::read`].
+    pub fn open_object(&self, key: &str) -> Result<Option<(ObjectHead, ObjectReader)>> {
+        let open = || {
+            check_key(key)?;
+            let Some(namespace) = self.find() else { return Ok(None) };
+            let Some(reader) = self.engine.open_object(namespace, key.as_bytes())? else {
+                return Ok(None);
+            };
+            Ok(Some((head(reader.head())?, reader)))
+        };
+        open().map_err(|error| self.locate(error, key))
+    }
+
     /// The namespace to read from, if it is there.
     pub(super) fn find(&self) -> Option<NamespaceId> {
         self.engine.find_namespace(&self.name)
@@ -161,6 +181,16 @@ impl EmbeddedBackend {
 
     fn write(&self, key: &str, value: Bytes, options: &StorageOptions) -> Result<Commit> {
         let checked = check_write(key, value.len(), options, self.engine.env().now_ms())?;
+        self.write_checked(key, value, options, &checked)
+    }
+
+    fn write_checked(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: &StorageOptions,
+        checked: &CheckedWrite,
+    ) -> Result<Commit> {
         let stored =
             WriteOptions { expires_at_ms: checked.expires_at_ms, metadata: &checked.metadata };
         self.in_namespace(|namespace| {
@@ -173,6 +203,51 @@ impl EmbeddedBackend {
             transaction.put(namespace, key.as_bytes(), value.clone(), stored)?;
             transaction.commit()
         })
+    }
+
+    async fn write_stream(
+        &self,
+        key: &str,
+        mut body: ByteStream,
+        options: &StorageOptions,
+    ) -> Result<Commit> {
+        // What can never be stored is refused before its bytes are read.
+        check_described(key, options, self.engine.env().now_ms())?;
+        let mut memory = BytesMut::new();
+        let mut aside: Option<Spool> = None;
+        while let Some(part) = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+            let part = part.map_err(|error| {
+                StorageError::invalid_input("the body ended early").with_source(error)
+            })?;
+            match &mut aside {
+                Some(aside) => aside.write(&part)?,
+                None if memory.len() + part.len() <= STREAM_MEMORY_BYTES => {
+                    memory.extend_from_slice(&part);
+                }
+                None => {
+                    let mut spool = Spool::new(&self.engine)?;
+                    spool.write(&memory)?;
+                    spool.write(&part)?;
+                    memory = BytesMut::new();
+                    aside = Some(spool);
+                }
+            }
+        }
+        let Some(aside) = aside else { return self.write(key, memory.freeze(), options) };
+        let (store, key, options) = (self.clone(), key.to_owned(), options.clone());
+        let write = move || {
+            let value = aside.bytes()?;
+            let checked = check_described(&key, &options, store.engine.env().now_ms())?;
+            store.write_checked(&key, value, &options, &checked)
+        };
+        match tokio::runtime::Handle::try_current() {
+            // Copying gigabytes into the log takes a while; other tasks go on meanwhile.
+            Ok(runtime) => runtime.spawn_blocking(write).await.map_err(|error| {
+                StorageError::unavailable("the runtime shut down before the value was stored")
+                    .with_source(error)
+            })?,
+            Err(_) => write(),
+        }
     }
 
     fn erase(&self, key: &str, condition: Condition) -> Result<Option<Commit>> {
@@ -228,12 +303,27 @@ impl StorageBackend for EmbeddedBackend {
             atomic_batch: true,
             namespaces: true,
             metadata: true,
-            value_bytes_max: VALUE_BYTES_MAX as u64,
+            value_bytes_max: STREAM_VALUE_BYTES_MAX,
         }
     }
 
     async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
         let written = match self.write(key, value, &options) {
+            Ok(commit) => self.settle(commit, options.durability).await,
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| self.locate(error, key))
+    }
+
+    /// The first bytes are collected in memory, more of them in a file aside; the log sees the value
+    /// when it is whole.
+    async fn put_stream(
+        &self,
+        key: &str,
+        body: ByteStream,
+        options: StorageOptions,
+    ) -> Result<Version> {
+        let written = match self.write_stream(key, body, &options).await {
             Ok(commit) => self.settle(commit, options.durability).await,
             Err(error) => Err(error),
         };

@@ -4,6 +4,7 @@ mod checkpoint;
 mod lookup;
 mod maintain;
 mod open;
+mod reader;
 mod reclaim;
 mod replay;
 mod snapshot;
@@ -23,6 +24,7 @@ use sira_log::disk::{Disk, OsDisk};
 use sira_log::log::{OpenReport, SegmentLog};
 
 use super::durable::DurableWaiters;
+use super::gate::Gate;
 use super::index::{Index, Location};
 use super::namespaces::Namespaces;
 use super::stripes::Stripes;
@@ -36,6 +38,7 @@ use crate::error::{Result, StorageError};
 use crate::version::{HybridClock, Version};
 
 pub use maintain::MaintenanceReport;
+pub use reader::ObjectReader;
 pub use snapshot::Snapshot;
 pub(super) use write::{Change, Put, apply_batch, apply_one, check};
 
@@ -51,6 +54,7 @@ pub struct Engine {
     pub(super) index: Index,
     pub(super) namespaces: Namespaces,
     pub(super) stripes: Stripes,
+    pub(super) gate: Gate,
     pub(super) clock: HybridClock,
     pub(super) env: Arc<dyn Env>,
     pub(super) usage: SegmentUsage,

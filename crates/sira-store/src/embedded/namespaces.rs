@@ -53,6 +53,8 @@ struct Stored {
     format: u32,
     next: u32,
     namespaces: BTreeMap<String, u32>,
+    /// CRC32C of the stored form with 0 here.
+    crc32c: u32,
 }
 
 const FORMAT: u32 = 1;
@@ -77,6 +79,12 @@ impl Namespaces {
                 StorageError::corrupt(format!("{} is not readable", path.display()))
                     .with_source(error)
             })?;
+            if checksum(&stored)? != stored.crc32c {
+                return Err(StorageError::corrupt(format!(
+                    "{} fails its checksum: restore it from a backup",
+                    path.display()
+                )));
+            }
             if stored.format != FORMAT {
                 return Err(StorageError::unsupported(format!(
                     "{} has format {}, this version reads {FORMAT}",
@@ -180,9 +188,21 @@ impl Namespaces {
 }
 
 fn encode(table: &Table) -> Result<Vec<u8>> {
-    let stored = Stored { format: FORMAT, next: table.next, namespaces: table.ids.clone() };
-    serde_json::to_vec_pretty(&stored)
+    let namespaces = table.ids.clone();
+    let mut stored = Stored { format: FORMAT, next: table.next, namespaces, crc32c: 0 };
+    stored.crc32c = checksum(&stored)?;
+    to_json(&stored)
+}
+
+fn to_json(stored: &Stored) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(stored)
         .map_err(|error| StorageError::io("cannot encode the namespaces").with_source(error))
+}
+
+fn checksum(stored: &Stored) -> Result<u32> {
+    let Stored { format, next, ref namespaces, .. } = *stored;
+    let namespaces = namespaces.clone();
+    Ok(crc32c::crc32c(&to_json(&Stored { format, next, namespaces, crc32c: 0 })?))
 }
 
 fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {

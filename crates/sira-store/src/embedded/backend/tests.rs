@@ -76,3 +76,49 @@ fn errors_name_the_key_and_the_namespace() {
     assert_eq!(error.detail().key.as_deref(), Some("k"));
     assert_eq!(error.detail().namespace.as_deref(), Some("default"));
 }
+
+#[test]
+fn a_write_is_answered_when_it_is_as_durable_as_asked() {
+    let (_folder, backend) = backend();
+    let engine = backend.engine();
+    let durable = || engine.durable() >= engine.begin(&[]).commit().unwrap().ticket;
+    let asked =
+        |durability| StorageOptions { durability: Some(durability), ..StorageOptions::default() };
+
+    put(&backend, "lazy", "v");
+    block_on(backend.put("k", "v".into(), asked(Durability::Sync))).unwrap();
+    assert!(durable());
+
+    put(&backend, "lazy", "v");
+    let operation =
+        |key: &str, options| BatchOperation::Put { key: key.into(), value: "v".into(), options };
+    let operations =
+        vec![operation("a", asked(Durability::None)), operation("b", asked(Durability::Sync))];
+    block_on(backend.batch(operations)).unwrap();
+    assert!(durable());
+
+    put(&backend, "lazy", "v");
+    block_on(backend.flush()).unwrap();
+    assert!(durable());
+
+    // The engine's own thread syncs in time; without it this would not end.
+    block_on(backend.put("k", "v".into(), asked(Durability::Interval(5)))).unwrap();
+    while !durable() {
+        engine.env().sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_write_outlives_the_engine() {
+    let (folder, backend) = backend();
+    let version = put(&backend, "k", "v");
+    backend.engine().close().unwrap();
+    let closed = block_on(backend.put("l", "v".into(), StorageOptions::default()));
+    assert!(closed.is_err());
+    drop(backend);
+    let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
+    let backend = EmbeddedBackend::new(engine);
+    let object = block_on(backend.read("k", ReadOptions::default())).unwrap().unwrap();
+    assert_eq!((object.head.version, object.value), (version, Bytes::from("v")));
+    assert_eq!(block_on(backend.list_keys("", 10)).unwrap(), ["k"]);
+}

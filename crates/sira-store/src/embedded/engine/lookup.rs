@@ -135,7 +135,7 @@ pub(super) fn item_at(segment: &Segment, location: Location) -> Result<Found<'_>
 }
 
 /// Runs `visit` on the item that the index names for a key, again if its segment went meanwhile.
-fn with_item<R>(
+pub(super) fn with_item<R>(
     engine: &Engine,
     namespace: NamespaceId,
     key: &[u8],
@@ -146,7 +146,9 @@ fn with_item<R>(
     }
     let Some(full) = FullKey::new(namespace, key) else { return Ok(None) };
     for _ in 0..TRIES {
-        let Some(location) = engine.index.get(full.bytes()) else { return Ok(None) };
+        let location = engine.index.get(full.bytes());
+        engine.gate.pass();
+        let Some(location) = location else { return Ok(None) };
         // What never expires needs no clock.
         let now_ms = if location.expiry == 0 { 0 } else { engine.env.now_ms() };
         if coarsely_expired(location.expiry, now_ms) == Some(true) {
@@ -182,7 +184,7 @@ fn with_item<R>(
 }
 
 /// Verifies all of an item but the blocks of a large value.
-fn check(segment: &Segment, found: &Found<'_>) -> Result<()> {
+pub(super) fn check(segment: &Segment, found: &Found<'_>) -> Result<()> {
     let item = &found.item;
     let valid = if item.header.blocks {
         item.verify(None)
@@ -231,36 +233,45 @@ pub(super) fn get(
     range: Range<u64>,
 ) -> Result<Option<StoredObject>> {
     with_item(engine, namespace, key, |segment, found| {
-        let item = &found.item;
-        let size = u64::from(item.header.value_len);
-        let end = range.end.min(size);
-        let start = range.start.min(end);
-        // Without blocks one checksum covers the whole value; with them, whole blocks are read.
-        let (first, last) = if item.header.blocks {
-            let block = BLOCK_BYTES as u64;
-            (start / block * block, end.next_multiple_of(block).min(size))
-        } else {
-            (0, size)
-        };
-        let (from, len) = (found.value_offset + first, (last - first) as usize);
-        let small = segment.slice(from, len).filter(|_| len <= COPY_BYTES_MAX);
-        let held = if small.is_none() { segment.read(from, len)? } else { Bytes::new() };
-        let bytes = small.unwrap_or(&held);
-        let valid = if item.header.blocks {
-            item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, bytes)
-        } else {
-            item.verify(Some(bytes))
-        };
-        if !valid {
-            return Err(mismatch(segment));
-        }
-        let wanted = (start - first) as usize..(end - first) as usize;
-        let value = match small {
-            Some(bytes) => Bytes::copy_from_slice(bytes.get(wanted).unwrap_or_default()),
-            None if wanted.len() == len => held,
-            None => held.slice(wanted),
-        };
-        Ok(stored(item, value))
+        let value = value_range(segment, &found.item, found.value_offset, range.clone())?;
+        Ok(stored(&found.item, value))
+    })
+}
+
+/// A range of an item's value, its end cut to the size, verified.
+pub(super) fn value_range(
+    segment: &Segment,
+    item: &Item<'_>,
+    value_offset: u64,
+    range: Range<u64>,
+) -> Result<Bytes> {
+    let size = u64::from(item.header.value_len);
+    let end = range.end.min(size);
+    let start = range.start.min(end);
+    // Without blocks one checksum covers the whole value; with them, whole blocks are read.
+    let (first, last) = if item.header.blocks {
+        let block = BLOCK_BYTES as u64;
+        (start / block * block, end.next_multiple_of(block).min(size))
+    } else {
+        (0, size)
+    };
+    let (from, len) = (value_offset + first, (last - first) as usize);
+    let small = segment.slice(from, len).filter(|_| len <= COPY_BYTES_MAX);
+    let held = if small.is_none() { segment.read(from, len)? } else { Bytes::new() };
+    let bytes = small.unwrap_or(&held);
+    let valid = if item.header.blocks {
+        item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, bytes)
+    } else {
+        item.verify(Some(bytes))
+    };
+    if !valid {
+        return Err(mismatch(segment));
+    }
+    let wanted = (start - first) as usize..(end - first) as usize;
+    Ok(match small {
+        Some(bytes) => Bytes::copy_from_slice(bytes.get(wanted).unwrap_or_default()),
+        None if wanted.len() == len => held,
+        None => held.slice(wanted),
     })
 }
 
@@ -275,7 +286,7 @@ pub(super) fn head(
     })
 }
 
-fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {
+pub(super) fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {
     StoredObject {
         version: item.version,
         expires_at_ms: item.header.expires_at_ms(),
@@ -320,6 +331,7 @@ pub(super) fn scan(
             }
         }
     });
+    engine.gate.pass();
     failed.map_or(Ok(()), Err)
 }
 

@@ -11,7 +11,9 @@ use sira_log::log::{SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::LogPosition;
 
 use super::super::durable::DurableWaiters;
+use super::super::gate::Gate;
 use super::super::namespaces::Namespaces;
+use super::super::spool;
 use super::super::stripes::Stripes;
 use super::super::{EngineOptions, NamespaceId};
 use super::maintain::{self, Maintenance, Stop};
@@ -61,6 +63,7 @@ pub(super) fn open(
         index,
         namespaces,
         stripes: Stripes::new(),
+        gate: Gate::default(),
         clock,
         usage: ArcSwap::default(),
         waiters: Arc::clone(&waiters),
@@ -77,6 +80,7 @@ pub(super) fn open(
     });
     count_index(&engine)?;
     replay::replay(&engine, from)?;
+    spool::clean(&engine)?;
     watch(&engine, waiters, timed_sync);
     if engine.options.background {
         maintain::start_worker(&engine)?;

@@ -10,7 +10,9 @@ use super::super::{Commit, NamespaceId, Ticket, WriteOptions};
 use super::Engine;
 use super::lookup::{FullKey, coarse_expiry, key_too_long};
 use crate::error::{Result, StorageError};
-use crate::limits::{BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, METADATA_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, METADATA_BYTES_MAX, STREAM_VALUE_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::version::Version;
 
 /// The record's data is a sequence of items, each at a multiple of four bytes.
@@ -56,9 +58,9 @@ pub(crate) fn check(engine: &Engine, change: &Change<'_>) -> Result<()> {
         return Err(key_too_long());
     }
     if let Some(put) = change.put {
-        if put.value.len() > VALUE_BYTES_MAX {
+        if put.value.len() as u64 > STREAM_VALUE_BYTES_MAX {
             return Err(StorageError::too_large(format!(
-                "the value is larger than {VALUE_BYTES_MAX} bytes"
+                "the value is larger than {STREAM_VALUE_BYTES_MAX} bytes"
             )));
         }
         if put.metadata.len() > METADATA_BYTES_MAX {
@@ -141,16 +143,18 @@ pub(crate) fn apply_batch(engine: &Engine, changes: &[Change<'_>]) -> Result<Com
         data_crc: None,
     };
     let appended = engine.log.append(&entry)?;
-    for (change, place) in changes.iter().zip(places) {
-        let location = change.put.map(|put| Location {
-            segment: appended.position.segment,
-            offset: (appended.position.offset / BinaryLogFormat::ALIGN_BYTES as u64) as u32,
-            item: (RECORD_BODY_OFFSET + place) as u32,
-            size: put.value.len() as u32,
-            expiry: coarse_expiry(put.expires_at_ms),
-        });
-        index_change(engine, change.namespace, change.key, location)?;
-    }
+    engine.gate.close_while(|| {
+        changes.iter().zip(places).try_for_each(|(change, place)| {
+            let location = change.put.map(|put| Location {
+                segment: appended.position.segment,
+                offset: (appended.position.offset / BinaryLogFormat::ALIGN_BYTES as u64) as u32,
+                item: (RECORD_BODY_OFFSET + place) as u32,
+                size: put.value.len() as u32,
+                expiry: coarse_expiry(put.expires_at_ms),
+            });
+            index_change(engine, change.namespace, change.key, location)
+        })
+    })?;
     Ok(Commit { version, ticket: Ticket(appended.ticket) })
 }
 

@@ -74,7 +74,7 @@ impl Arena {
 
     /// Asks the processor to fetch what a lookup reads first: lock, header and slots.
     pub(super) fn prefetch(&self, id: PageId) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        #[cfg(target_arch = "x86_64")]
         {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let address = self.address(id).cast::<i8>();
@@ -84,7 +84,7 @@ impl Arena {
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(line * 64)) };
             }
         }
-        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        #[cfg(not(target_arch = "x86_64"))]
         let _ = id;
     }
 
@@ -157,13 +157,11 @@ fn position(id: PageId) -> (usize, usize) {
     (extent as usize, (biased - (FIRST_EXTENT_PAGES << extent)) as usize)
 }
 
-#[cfg(not(miri))]
 struct Extent {
     map: memmap2::MmapMut,
     base: *mut Page,
 }
 
-#[cfg(not(miri))]
 impl Extent {
     fn map(bytes: usize) -> Result<Self, IndexError> {
         let huge = bytes >= HUGE_PAGE_BYTES;
@@ -211,38 +209,4 @@ impl Extent {
 }
 
 // SAFETY: an extent owns its memory; the pointer is only a place within it.
-#[cfg(not(miri))]
-unsafe impl Send for Extent {}
-
-/// Miri knows no `madvise`: there, extents come from the allocator.
-#[cfg(miri)]
-struct Extent {
-    base: *mut Page,
-    layout: std::alloc::Layout,
-}
-
-#[cfg(miri)]
-impl Extent {
-    fn map(bytes: usize) -> Result<Self, IndexError> {
-        let _ = HUGE_PAGE_BYTES;
-        let layout = std::alloc::Layout::from_size_align(bytes, PAGE_BYTES)
-            .map_err(|_| IndexError::OutOfMemory)?;
-        // SAFETY: extents are never empty.
-        let base = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Page>();
-        if base.is_null() { Err(IndexError::OutOfMemory) } else { Ok(Self { base, layout }) }
-    }
-
-    fn release(&mut self, _within: usize) {}
-}
-
-#[cfg(miri)]
-impl Drop for Extent {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `map` with this layout.
-        unsafe { std::alloc::dealloc(self.base.cast(), self.layout) };
-    }
-}
-
-// SAFETY: an extent owns its memory.
-#[cfg(miri)]
 unsafe impl Send for Extent {}

@@ -5,10 +5,10 @@
 //! key (its tail), followed by its location, lies in a heap that grows down from the prefix.
 //! `docs/formats/index.md` has the diagram.
 
+mod build;
 mod record;
 
 use std::cmp::Ordering;
-use std::ops::Range;
 
 use super::{KEY_BYTES_MAX, Location};
 
@@ -18,15 +18,8 @@ pub(super) const SLOT_BYTES: usize = 8;
 pub(super) const LOCATION_BYTES: usize = 20;
 const HEAD_BYTES: usize = 4;
 
-/// Keys in a row that were added at the end, from which on a full leaf is taken to be filled in
-/// order: it stays full, and the new key begins the next leaf.
-const ASCENDING_MIN: u16 = 16;
-
 /// A leaf whose entries need less than this looks for a neighbour to share a page with.
 const SPARSE_BYTES: usize = AREA_BYTES / 3;
-
-/// Most bytes that two leaves may need together to be merged: room is left for new keys.
-const MERGED_BYTES_MAX: usize = AREA_BYTES / 4 * 3;
 
 /// A leaf, without the lock that guards it.
 #[derive(Clone)]
@@ -47,9 +40,6 @@ pub(super) struct Body {
     _reserved: u16,
     area: [u8; AREA_BYTES],
 }
-
-/// A key to add, and its location.
-type New<'a> = Option<(&'a [u8], Location)>;
 
 /// What [`Body::put`] did.
 #[derive(Debug, PartialEq, Eq)]
@@ -257,7 +247,7 @@ impl Body {
             self.insert(at, key, location);
         } else if self.live() + growth + entry + HEAD_BYTES <= AREA_BYTES {
             let source = self.clone();
-            self.fill(&source, 0..at, Some((key, location)), at..source.count());
+            self.fill(&source.with(at, key, location));
             if at == source.count() {
                 self.ascending = source.ascending.saturating_add(1);
             }
@@ -296,93 +286,6 @@ impl Body {
         self.ascending = if at == count { self.ascending.saturating_add(1) } else { 0 };
     }
 
-    /// Becomes two parts of `source`, with a new key between them if one is given. Everything
-    /// fits, with [`HEAD_BYTES`] to spare. The generation stays.
-    fn fill(&mut self, source: &Self, low: Range<usize>, new: New<'_>, high: Range<usize>) {
-        let (mut first, mut last) = (KeyBuffer::new(source), KeyBuffer::new(source));
-        let first = match new {
-            _ if !low.is_empty() => first.key(source, low.start),
-            Some((key, _)) => key,
-            None if !high.is_empty() => first.key(source, high.start),
-            None => return self.clear(&[]),
-        };
-        let last = match new {
-            _ if !high.is_empty() => last.key(source, high.end - 1),
-            Some((key, _)) => key,
-            None => last.key(source, low.end - 1),
-        };
-        self.clear(&first[..common_prefix(first, last)]);
-        self.append(source, low);
-        if let Some((key, location)) = new {
-            self.insert(self.count(), key, location);
-        }
-        self.append(source, high);
-        self.ascending = 0;
-    }
-
-    /// Adds entries of `source` behind all others; they begin with the prefix and fit.
-    fn append(&mut self, source: &Self, range: Range<usize>) {
-        let mut buffer = KeyBuffer::new(source);
-        for at in range {
-            self.insert(self.count(), buffer.key(source, at), source.location(at));
-        }
-    }
-
-    /// Adds a key that has no room, and moves the upper entries to `right` for it. Returns the
-    /// fence: the shortest key that is over all keys here and not over those in `right`.
-    pub(super) fn split(&mut self, right: &mut Self, key: &[u8], location: Location) -> Vec<u8> {
-        let source = self.clone();
-        let count = source.count();
-        let at = source.lower_bound(key);
-        let new = Some((key, location));
-        let ascending = at == count && source.ascending >= ASCENDING_MIN;
-        if ascending || !key.starts_with(source.prefix()) {
-            // Keys without the prefix are before or after all others.
-            if at == count {
-                right.fill(&source, 0..0, new, 0..0);
-                right.ascending = source.ascending;
-            } else {
-                right.copy(&source);
-                self.fill(&source, 0..0, new, 0..0);
-            }
-        } else {
-            let bytes = entry_bytes(key.len() - source.prefix().len());
-            let (cut, new_goes_left) = source.middle(at, bytes);
-            if new_goes_left {
-                right.fill(&source, cut..count, None, 0..0);
-                self.fill(&source, 0..at, new, at..cut);
-            } else {
-                right.fill(&source, cut..at, new, at..count);
-                self.fill(&source, 0..cut, None, 0..0);
-            }
-        }
-        let (mut low, mut high) = (KeyBuffer::new(self), KeyBuffer::new(right));
-        let low = low.key(self, self.count() - 1);
-        let high = high.key(right, 0);
-        fence(low, high).to_vec()
-    }
-
-    /// Where to cut so that both sides need about the same, counting a new entry of `bytes` at
-    /// `at`: how many of the entries stay, and whether the new one does.
-    fn middle(&self, at: usize, bytes: usize) -> (usize, bool) {
-        let half = (self.live() + bytes) / 2;
-        let mut sum = usize::from(self.prefix);
-        let mut left = 0;
-        for item in 0..=self.count() {
-            sum += match item.cmp(&at) {
-                Ordering::Less => entry_bytes(self.slot(item).length()),
-                Ordering::Equal => bytes,
-                Ordering::Greater => entry_bytes(self.slot(item - 1).length()),
-            };
-            left = item + 1;
-            if sum >= half {
-                break;
-            }
-        }
-        let left = left.clamp(1, self.count());
-        (if at < left { left - 1 } else { left }, at < left)
-    }
-
     /// Takes one entry out.
     pub(super) fn remove(&mut self, at: usize) {
         let slot = self.slot(at);
@@ -396,63 +299,6 @@ impl Body {
         } else {
             self.dead += (slot.tail_bytes() + LOCATION_BYTES) as u16;
         }
-    }
-
-    /// Takes the entries of a range out.
-    pub(super) fn remove_all(&mut self, range: Range<usize>) {
-        if range.len() == self.count() {
-            self.clear(&[]);
-        } else if !range.is_empty() {
-            let source = self.clone();
-            self.fill(&source, 0..range.start, None, range.end..source.count());
-        }
-    }
-
-    /// Keeps only the entries of a range, without dead bytes between them.
-    pub(super) fn keep(&mut self, range: Range<usize>) {
-        if range.len() != self.count() || self.dead > 0 {
-            let source = self.clone();
-            self.fill(&source, range, None, 0..0);
-        }
-    }
-
-    /// Takes the contents of another leaf; the generation stays.
-    fn copy(&mut self, other: &Self) {
-        let generation = self.generation;
-        self.clone_from(other);
-        self.generation = generation;
-    }
-
-    /// Takes over all entries of `right`, whose keys are all greater, if the result has room to
-    /// spare.
-    pub(super) fn merge(&mut self, right: &Self) -> bool {
-        let (mut first, mut last) = (KeyBuffer::new(self), KeyBuffer::new(right));
-        let (mine, others) = (self.count(), right.count());
-        let prefix = match (mine, others) {
-            (_, 0) => return true,
-            (0, _) => {
-                self.copy(right);
-                return true;
-            }
-            _ => {
-                let first = first.key(self, 0);
-                let shared = common_prefix(first, last.key(right, others - 1));
-                first[..shared].to_vec()
-            }
-        };
-        let growth = |leaf: &Self| {
-            leaf.live() - leaf.prefix().len()
-                + leaf.prefix().len().saturating_sub(prefix.len()) * leaf.count()
-        };
-        if prefix.len() + growth(self) + growth(right) > MERGED_BYTES_MAX {
-            return false;
-        }
-        let source = self.clone();
-        self.clear(&prefix);
-        self.append(&source, 0..mine);
-        self.append(right, 0..others);
-        self.ascending = 0;
-        true
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 
 use super::arena::PageId;
 use super::node::Builder;
-use super::page::Put;
+use super::page::{Body, Put};
 use super::{Index, IndexError, Leaf, Location, Middle, Path, Root};
 
 /// Most leaves of a middle node; it is split in two when it gets more.
@@ -39,6 +39,9 @@ impl Index {
         if put != Put::Full {
             return Ok(put);
         }
+        if !left.ascends(key) && self.share(&structure, &path, &mut left, key, location, guard) {
+            return Ok(Put::Added);
+        }
         let page = self.arena.allocate()?;
         let mut right = self.arena.page(page).write();
         let fence = left.split(&mut right, key, location);
@@ -52,6 +55,47 @@ impl Index {
         middle.extend(path.middle, path.slot + 1..path.middle.len());
         self.publish(&structure, &path, middle.finish(), guard);
         Ok(Put::Added)
+    }
+
+    /// Sets the location of a key whose leaf, `body`, is full, if a neighbour has room for both.
+    /// Pages are fuller so than with splits alone: four fifths instead of seven tenths.
+    fn share(
+        &self,
+        structure: &MutexGuard<'_, ()>,
+        path: &Path<'_>,
+        body: &mut Body,
+        key: &[u8],
+        location: Location,
+        guard: &Guard,
+    ) -> bool {
+        let middle = path.middle;
+        for next in [path.slot.checked_add(1), path.slot.checked_sub(1)].into_iter().flatten() {
+            if next >= middle.len() {
+                continue;
+            }
+            let mut other = self.arena.page(middle.value(next).page).write();
+            let fence = if next > path.slot {
+                body.share(&mut other, true, key, location)
+            } else {
+                other.share(body, false, key, location)
+            };
+            let Some(fence) = fence else { continue };
+            body.generation = body.generation.wrapping_add(1);
+            other.generation = other.generation.wrapping_add(1);
+            let first = path.slot.min(next);
+            let leaf = |slot: usize| Leaf {
+                page: middle.value(slot).page,
+                generation: if slot == next { other.generation } else { body.generation },
+            };
+            let mut new = Builder::new(middle.len());
+            new.extend(middle, 0..first);
+            new.push(middle.fence(first), leaf(first));
+            new.push(&fence, leaf(first + 1));
+            new.extend(middle, first + 2..middle.len());
+            self.publish(structure, path, new.finish(), guard);
+            return true;
+        }
+        false
     }
 
     /// Gives an empty tree its first leaf.

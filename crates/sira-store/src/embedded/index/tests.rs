@@ -159,7 +159,7 @@ fn ordered_keys_fill_their_pages() {
 
 #[test]
 fn random_keys_keep_to_forty_bytes_each_beyond_the_key() {
-    let keys = if cfg!(miri) { 1_000 } else { 300_000 };
+    let keys = 300_000;
     let index = Index::new();
     let mut random = Random(1);
     for number in 0..keys {
@@ -173,7 +173,7 @@ fn random_keys_keep_to_forty_bytes_each_beyond_the_key() {
 
 #[test]
 fn memory_comes_back_after_removals() {
-    let keys = if cfg!(miri) { 2_000 } else { 200_000 };
+    let keys = 200_000;
     let index = Index::new();
     let key = |number: u32| format!("{:08x}", number.wrapping_mul(0x9E37_79B1));
     for round in 0..3 {
@@ -198,7 +198,7 @@ fn memory_comes_back_after_removals() {
 fn a_dropped_range_takes_nothing_else() {
     let index = Index::new();
     let mut model = BTreeMap::new();
-    let keys = if cfg!(miri) { 200 } else { 30_000 };
+    let keys = 30_000;
     for namespace in 0..5_u32 {
         for number in 0..keys {
             let mut key = namespace.to_be_bytes().to_vec();

@@ -369,7 +369,7 @@ impl StorageBackend for Broken {
                     results.iter().any(|result| matches!(result, BatchResult::Error(_)))
                 };
                 let puts_only = operations.iter().all(BatchOperation::is_write);
-                if !puts_only || operations.len() != 3 {
+                if !puts_only || ![3, 64].contains(&operations.len()) {
                     return self.inner.batch(operations).await;
                 }
                 let mut results = Vec::new();

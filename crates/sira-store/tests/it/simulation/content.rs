@@ -25,8 +25,8 @@ impl From<StoredObject> for Found {
     }
 }
 
-/// Objects by key, by name of the namespace.
-pub(super) type Content = BTreeMap<String, BTreeMap<Vec<u8>, Found>>;
+/// Number and objects of each namespace, by name.
+pub(super) type Content = BTreeMap<String, (NamespaceId, BTreeMap<Vec<u8>, Found>)>;
 
 /// Why the content could not be read.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub(super) fn read(engine: &Engine, rng: &mut Rng) -> Result<Content, Unread> {
         }
         let mut objects = BTreeMap::new();
         for (key, size) in keys {
-            let found = read_one(engine, namespace, &key, size, rng)
-                .map_err(|unread| match unread {
+            let found =
+                read_one(engine, namespace, &key, size, rng).map_err(|unread| match unread {
                     Unread::Wrong(what) => {
                         Unread::Wrong(format!("{name:?} {}: {what}", key.escape_ascii()))
                     }
@@ -66,7 +66,7 @@ pub(super) fn read(engine: &Engine, rng: &mut Rng) -> Result<Content, Unread> {
                 })?;
             objects.insert(key, found);
         }
-        content.insert(name, objects);
+        content.insert(name, (namespace, objects));
     }
     Ok(content)
 }

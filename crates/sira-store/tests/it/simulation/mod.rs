@@ -7,9 +7,11 @@
 
 mod bugs;
 mod content;
+mod forgery;
 mod model;
 mod operations;
 mod rng;
+mod rot;
 mod world;
 
 use std::fmt::Write;

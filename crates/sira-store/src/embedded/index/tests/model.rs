@@ -102,13 +102,13 @@ fn apply(index: &mut Index, model: &mut BTreeMap<Vec<u8>, Location>, operation: 
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 48 },
+        cases: 48,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
     #[test]
     fn behaves_like_a_sorted_map(
-        operations in prop::collection::vec(operation(), 0..if cfg!(miri) { 150 } else { 3_000 }),
+        operations in prop::collection::vec(operation(), 0..3_000),
     ) {
         let mut index = Index::new();
         let mut model = BTreeMap::new();
@@ -121,9 +121,6 @@ proptest! {
 
 #[test]
 fn grows_and_shrinks_through_all_levels() {
-    if cfg!(miri) {
-        return;
-    }
     // Keys of which three fill a page: some 20,000 leaves under some hundred nodes.
     let index = Index::new();
     let mut model = BTreeMap::new();

@@ -42,15 +42,15 @@ fn check_visit(keys: u32, visit: impl FnOnce(&mut dyn FnMut(&[u8], Location))) {
         assert_eq!(found, key(number));
         assert_eq!(at.segment, number);
         assert_eq!(at.offset, number.wrapping_mul(3));
-        stayed += u32::from(number % 2 == 0);
+        stayed += u32::from(number.is_multiple_of(2));
     });
     assert_eq!(stayed, keys / 2, "every key that stays was visited");
 }
 
 #[test]
 fn nothing_is_lost_while_all_kinds_of_threads_run() {
-    let keys: u32 = if cfg!(miri) { 100 } else { 6_000 };
-    let rounds = if cfg!(miri) { 2 } else { 12 };
+    let keys: u32 = 6_000;
+    let rounds = 12;
     let index = Index::new();
     for number in (0..keys).step_by(2) {
         index.insert(&key(number), location(number)).unwrap();
@@ -121,7 +121,7 @@ fn nothing_is_lost_while_all_kinds_of_threads_run() {
 
 #[test]
 fn a_range_is_dropped_while_others_write_beside_it() {
-    let keys: u32 = if cfg!(miri) { 60 } else { 5_000 };
+    let keys: u32 = 5_000;
     let index = Index::new();
     let named = |namespace: u32, number: u32| [&namespace.to_be_bytes()[..], &key(number)].concat();
     for number in 0..keys {
@@ -132,7 +132,7 @@ fn a_range_is_dropped_while_others_write_beside_it() {
     thread::scope(|scope| {
         let (index, done) = (&index, &done);
         scope.spawn(move || {
-            for _ in 0..if cfg!(miri) { 2 } else { 8 } {
+            for _ in 0..8 {
                 for number in 0..keys {
                     index.insert(&named(2, number), location(number)).unwrap();
                 }
