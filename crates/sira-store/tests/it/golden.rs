@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sira_log::disk::OsDisk;
-use sira_store::Metadata;
 use sira_store::embedded::{Engine, EngineOptions, WriteOptions};
 use sira_store::env::SimEnv;
+use sira_store::{Metadata, StorageError};
 
 /// Files of the golden store that the formats describe; the lock file is none of them.
 const FILES: &[&str] = &[
@@ -160,6 +160,18 @@ fn the_golden_store_is_read_from_its_log_alone() {
         std::fs::remove_file(dir.path().join(derived)).unwrap();
     }
     assert_eq!(contents(&open(dir.path())), expected);
+}
+
+#[test]
+fn a_store_without_its_table_of_namespaces_does_not_open() {
+    let dir = tempfile::tempdir().unwrap();
+    copy(&golden(), dir.path());
+    let names = dir.path().join(".metadata/namespaces.json");
+    std::fs::remove_file(&names).unwrap();
+    let error = Engine::open(dir.path(), EngineOptions::default()).unwrap_err();
+    assert!(matches!(error, StorageError::Corrupt(_)), "{error}");
+    assert!(error.to_string().contains("namespaces.json"), "{error}");
+    assert!(!names.exists());
 }
 
 #[test]

@@ -40,8 +40,15 @@ pub(super) fn open(
         background: options.background,
     };
     let (log, report) = SegmentLog::open(Arc::clone(&disk), Arc::clone(&env), root, log_options)?;
-    let namespaces =
-        Namespaces::open(Arc::clone(&disk), root.join(".metadata").join("namespaces.json"))?;
+    let names = root.join(".metadata").join("namespaces.json");
+    if log.appended() > 0 && !disk.exists(&names) {
+        // A new table would give the numbers of old namespaces to new ones.
+        return Err(StorageError::corrupt(format!(
+            "{} is missing, so nothing says which objects are whose: restore it from a backup",
+            names.display()
+        )));
+    }
+    let namespaces = Namespaces::open(Arc::clone(&disk), names)?;
 
     let loaded = checkpoint::load_newest(&*disk, root, &log)?;
     let clock = HybridClock::default();
