@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -60,7 +60,6 @@ pub struct Engine {
     pub(super) usage: SegmentUsage,
     options: EngineOptions,
     waiters: Arc<DurableWaiters>,
-    timed_sync: Arc<AtomicBool>,
     maintenance: maintain::Maintenance,
     maintenance_error: Mutex<Option<String>>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -294,9 +293,7 @@ impl Engine {
 
     /// Asks for all writes so far to become durable within `delay`, and returns at once.
     pub fn request_durable_within(&self, delay: Duration) {
-        if !self.timed_sync.swap(true, Ordering::AcqRel) {
-            self.log.request_durable_within(delay);
-        }
+        self.log.request_durable_within(delay);
     }
 
     /// Calls `watcher` after each sync, from the thread that synced; it must be quick and must not

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -65,7 +65,6 @@ pub(super) fn open(
     };
 
     let waiters = Arc::new(DurableWaiters::default());
-    let timed_sync = Arc::new(AtomicBool::new(false));
     let engine = Arc::new(Engine {
         index,
         namespaces,
@@ -74,7 +73,6 @@ pub(super) fn open(
         clock,
         usage: ArcSwap::default(),
         waiters: Arc::clone(&waiters),
-        timed_sync: Arc::clone(&timed_sync),
         maintenance: Maintenance::new(from, generation),
         maintenance_error: Mutex::new(None),
         worker: Mutex::new(None),
@@ -88,7 +86,7 @@ pub(super) fn open(
     count_index(&engine)?;
     replay::replay(&engine, from)?;
     spool::clean(&engine)?;
-    watch(&engine, waiters, timed_sync);
+    watch(&engine, waiters);
     if engine.options.background {
         maintain::start_worker(&engine)?;
     }
@@ -96,10 +94,9 @@ pub(super) fn open(
 }
 
 /// Wakes waiting tasks after each sync.
-fn watch(engine: &Arc<Engine>, waiters: Arc<DurableWaiters>, timed_sync: Arc<AtomicBool>) {
+fn watch(engine: &Arc<Engine>, waiters: Arc<DurableWaiters>) {
     let weak = Arc::downgrade(engine);
     engine.log.watch_durable(Arc::new(move || {
-        timed_sync.store(false, Ordering::Release);
         if let Some(engine) = weak.upgrade() {
             waiters.wake(engine.log.durable(), engine.log.check_writable().is_err());
         }
