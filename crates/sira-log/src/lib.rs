@@ -17,5 +17,5 @@ pub use record::{ContentKind, LogPosition};
 pub use storage::{
     AppendOptions, AppendReceipt, CompactReport, JsonItem, LogDurability, LogItem, LogReadOptions,
     LogReader, LogRecord, LogStorage, LogStorageOptions, LogTail, MirrorReport, MirrorState,
-    ReadDirection, StorageVerifyReport, log_stem,
+    ReadDirection, StorageVerifyReport, log_stem, unpack_record,
 };

@@ -22,6 +22,7 @@ mod index;
 mod mirror;
 mod reader;
 mod tail;
+mod unpack;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use body::{JsonItem, LogItem};
 pub use mirror::{MirrorReport, MirrorState};
 pub use reader::{LogReadOptions, LogReader, LogRecord, ReadDirection};
 pub use tail::LogTail;
+pub use unpack::unpack_record;
 
 use crate::disk::{Disk, OsDisk};
 use crate::env::{Env, SystemEnv};

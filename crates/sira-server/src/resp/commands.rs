@@ -149,4 +149,8 @@ pub(super) static COMMANDS: &[Command] = &[
     Command::new("acl|users", 2, ADMIN | NOSCRIPT | LOADING | STALE, (0, 0, 0), "@admin,@slow,@dangerous", "server", "6.0.0", "", server::acl_users),
     Command::new("acl|whoami", 2, NOSCRIPT | LOADING | STALE, (0, 0, 0), "@slow", "server", "6.0.0", "", server::acl_whoami),
     Command::new("client|setinfo", 4, NOSCRIPT | LOADING | STALE, (0, 0, 0), "@slow,@connection", "connection", "7.2.0", "", client::client_setinfo),
+    Command::new("function", -2, CONTAINER, (0, 0, 0), "@slow", "scripting", "7.0.0", "There are no functions", container),
+    Command::new("function|flush", -2, WRITE | NOSCRIPT, (0, 0, 0), "@write,@slow,@scripting", "scripting", "7.0.0", "", server::no_scripts),
+    Command::new("script", -2, CONTAINER, (0, 0, 0), "@slow", "scripting", "2.6.0", "There are no scripts", container),
+    Command::new("script|flush", -2, NOSCRIPT, (0, 0, 0), "@slow,@scripting", "scripting", "2.6.0", "", server::no_scripts),
 ];

@@ -173,7 +173,8 @@ impl Connection {
     /// Deals with the bytes that wait in the client's own buffer, unless the request is known not
     /// to be whole.
     pub(crate) fn resume(&mut self, shared: &Shared, stats: &LoopStats, data: &mut Data<'_>) {
-        if !self.has_input() || self.missing > 0 && self.wait == Wait::No && self.is_short() {
+        // Short of more than a line, the request cannot be whole.
+        if self.wait != Wait::No || !self.has_input() || self.missing > 1 {
             return;
         }
         let input = std::mem::take(&mut self.input);
@@ -189,11 +190,6 @@ impl Connection {
         }
         // Giving back memory cannot fail.
         let _ = self.account(shared);
-    }
-
-    /// Whether the arriving request is known to lack more than a line.
-    fn is_short(&self) -> bool {
-        self.missing > 1
     }
 
     /// Deals with requests; answers how many bytes are done with.
@@ -266,6 +262,9 @@ impl Connection {
             self.out.hold(place, ticket);
             self.wrote = Some(ticket);
         }
+        if data.writes > 0 {
+            stats::add(&stats.writes, std::mem::take(&mut data.writes));
+        }
         if commands > 0 {
             let end = shared.env.monotonic();
             stats.batch(commands, end.saturating_sub(start));
@@ -299,10 +298,9 @@ impl Connection {
                 return Ok(true);
             }
             let (sent, wanted) = match self.out.plain() {
-                Some(bytes) => (
-                    rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL),
-                    bytes.len(),
-                ),
+                Some(bytes) => {
+                    (rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL), bytes.len())
+                }
                 None => {
                     let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(8);
                     self.out.slices(&mut slices);
@@ -312,8 +310,7 @@ impl Connection {
                     let wanted = slices.iter().map(|slice| slice.len()).sum();
                     let mut control = SendAncillaryBuffer::default();
                     let flags = SendFlags::NOSIGNAL;
-                    let sent =
-                        rustix::net::sendmsg(&self.stream, &slices, &mut control, flags);
+                    let sent = rustix::net::sendmsg(&self.stream, &slices, &mut control, flags);
                     (sent, wanted)
                 }
             };

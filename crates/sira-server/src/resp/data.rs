@@ -29,11 +29,19 @@ pub(crate) struct Unit<'e> {
 }
 
 impl Unit<'_> {
-    pub(crate) fn get(&self, space: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>, Failure> {
+    pub(crate) fn get(
+        &self,
+        space: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<StoredObject>, Failure> {
         if key.len() > KEY_BYTES_MAX { Ok(None) } else { Ok(self.transaction.get(space, key)?) }
     }
 
-    pub(crate) fn head(&self, space: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>, Failure> {
+    pub(crate) fn head(
+        &self,
+        space: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<StoredObject>, Failure> {
         if key.len() > KEY_BYTES_MAX { Ok(None) } else { Ok(self.transaction.head(space, key)?) }
     }
 
@@ -91,11 +99,13 @@ pub(crate) struct Data<'e> {
     unit: Option<Unit<'e>>,
     /// What the last write waits for.
     ticket: Option<Ticket>,
+    /// Commits so far.
+    pub(crate) writes: u64,
 }
 
 impl<'e> Data<'e> {
     pub(crate) fn new(engine: &'e Engine, spaces: Spaces) -> Self {
-        Self { engine, spaces, unit: None, ticket: None }
+        Self { engine, spaces, unit: None, ticket: None, writes: 0 }
     }
 
     pub(crate) fn engine(&self) -> &'e Engine {
@@ -121,6 +131,7 @@ impl<'e> Data<'e> {
     #[inline]
     fn wrote(&mut self, ticket: Ticket) {
         self.ticket = self.ticket.max(Some(ticket));
+        self.writes += 1;
     }
 
     pub(crate) fn in_unit(&self) -> bool {
@@ -177,7 +188,11 @@ impl<'e> Data<'e> {
     }
 
     /// The object under a key, without a copy.
-    pub(crate) fn get(&self, space: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>, Failure> {
+    pub(crate) fn get(
+        &self,
+        space: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<StoredObject>, Failure> {
         if key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
@@ -188,7 +203,11 @@ impl<'e> Data<'e> {
     }
 
     /// The object under a key without its bytes.
-    pub(crate) fn head(&self, space: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>, Failure> {
+    pub(crate) fn head(
+        &self,
+        space: NamespaceId,
+        key: &[u8],
+    ) -> Result<Option<StoredObject>, Failure> {
         if key.len() > KEY_BYTES_MAX {
             return Ok(None);
         }
@@ -251,9 +270,8 @@ impl<'e> Data<'e> {
         let Some(staged) = staged.filter(|staged| !staged.is_empty()) else {
             return Ok(self.engine.scan(space, prefix, start_after, |entry| visit(entry.key))?);
         };
-        let wanted = |key: &[u8]| {
-            key.starts_with(prefix) && start_after.is_none_or(|after| key > after)
-        };
+        let wanted =
+            |key: &[u8]| key.starts_with(prefix) && start_after.is_none_or(|after| key > after);
         let mut keys = std::collections::BTreeSet::new();
         self.engine.scan(space, prefix, start_after, |entry| {
             keys.insert(Bytes::copy_from_slice(entry.key));

@@ -125,6 +125,7 @@ fn find(args: Args<'_>) -> Result<(Number, &'static Command), Failure> {
     if command.has(flag::CONTAINER) && args.len() > 1 {
         return match table::find_subcommand(command, args.get(1)) {
             Some(found) => Ok(found),
+            None if table::foreign(args.get(0)).is_some() => Err(unknown(args)),
             None => Err(unknown_subcommand(command, args.get(1))),
         };
     }
@@ -188,9 +189,9 @@ fn reject(session: &mut Session, out: &mut Output, exec: bool, failure: Failure)
         session.discard();
         let reason = [b"EXECABORT Transaction discarded because of: ", &*text].concat();
         // Redis leaves the general code out of the reason.
-        let plain = text.strip_prefix(b"ERR ").map(|rest| {
-            [b"EXECABORT Transaction discarded because of: ", rest].concat()
-        });
+        let plain = text
+            .strip_prefix(b"ERR ")
+            .map(|rest| [b"EXECABORT Transaction discarded because of: ", rest].concat());
         out.error(&plain.unwrap_or(reason));
         return;
     }
@@ -214,8 +215,7 @@ fn enqueue(
     let queued = Queued::new(command, args);
     let size = queued.size();
     if queue.bytes + size > RESP_QUERY_BUFFER_BYTES_MAX
-        || shared.query_bytes.load(Ordering::Relaxed) + size
-            > shared.config.query_bytes_max
+        || shared.query_bytes.load(Ordering::Relaxed) + size > shared.config.query_bytes_max
     {
         queue.broken = true;
         queue.commands = Vec::new();

@@ -39,7 +39,12 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new() -> io::Result<Self> {
         let event = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { messages: Mutex::default(), rung: AtomicBool::new(false), awaits_durable: AtomicBool::new(false), event })
+        Ok(Self {
+            messages: Mutex::default(),
+            rung: AtomicBool::new(false),
+            awaits_durable: AtomicBool::new(false),
+            event,
+        })
     }
 
     pub(crate) fn event(&self) -> BorrowedFd<'_> {

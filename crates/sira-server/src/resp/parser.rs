@@ -221,8 +221,7 @@ impl Parser {
                     if *first != b'$' {
                         return Step::Failed(ProtocolError::ExpectedBulk(*first));
                     }
-                    let len =
-                        value.or_else(|| parse_i64(bytes.get(self.seen + 1..end - 2)?));
+                    let len = value.or_else(|| parse_i64(bytes.get(self.seen + 1..end - 2)?));
                     match len.and_then(|len| usize::try_from(len).ok()) {
                         Some(len) if len <= self.bulk_bytes_max => {
                             if !self.authenticated && len > RESP_UNAUTHENTICATED_BULK_BYTES_MAX {

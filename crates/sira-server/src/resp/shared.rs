@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     paused: AtomicBool,
     /// Seconds since the Unix epoch of the last `SAVE`.
     pub(crate) saved_s: AtomicU64,
+    /// Commits before the last `SAVE`.
+    pub(crate) saved_writes: AtomicU64,
 }
 
 impl Shared {
@@ -98,14 +100,12 @@ impl Shared {
             stats: mailboxes.iter().map(|_| LoopStats::new()).collect(),
             mailboxes,
             // Numbers of an earlier run must not mean anything now.
-            cursors: Mutex::new(Cursors {
-                last: env.random_u64() >> 16,
-                ..Cursors::default()
-            }),
+            cursors: Mutex::new(Cursors { last: env.random_u64() >> 16, ..Cursors::default() }),
             settings: Mutex::default(),
             pause: Mutex::default(),
             paused: AtomicBool::new(false),
             saved_s: AtomicU64::new(env.now_ms() / 1000),
+            saved_writes: AtomicU64::new(0),
             started: env.monotonic(),
             run_id: run_id.get(..40).unwrap_or(&run_id).to_owned(),
             env,
@@ -177,7 +177,9 @@ impl Shared {
         let number = cursors.last;
         cursors.by_number.insert(number, Cursor { after: Bytes::copy_from_slice(after), before });
         cursors.order.push_back(number);
-        while cursors.by_number.len() > RESP_SCAN_CURSORS_MAX || cursors.order.len() > 2 * RESP_SCAN_CURSORS_MAX {
+        while cursors.by_number.len() > RESP_SCAN_CURSORS_MAX
+            || cursors.order.len() > 2 * RESP_SCAN_CURSORS_MAX
+        {
             match cursors.order.pop_front() {
                 Some(oldest) => cursors.by_number.remove(&oldest),
                 None => break,

@@ -35,6 +35,8 @@ pub struct RespStats {
     pub connections_rejected: u64,
     /// Commands that ran.
     pub commands_processed: u64,
+    /// Commits of commands that wrote.
+    pub writes: u64,
     /// Replies that were errors.
     pub error_replies: u64,
     /// Bytes received.
@@ -69,6 +71,7 @@ struct Counters {
 pub(crate) struct LoopStats {
     commands: Box<[Counters]>,
     pub(crate) processed: AtomicU64,
+    pub(crate) writes: AtomicU64,
     pub(crate) errors: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -89,6 +92,7 @@ impl LoopStats {
         Self {
             commands: (0..table::count()).map(|_| Counters::default()).collect(),
             processed: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -156,6 +160,7 @@ impl LoopStats {
         }
         for counter in [
             &self.processed,
+            &self.writes,
             &self.errors,
             &self.accepted,
             &self.refused,
@@ -210,6 +215,7 @@ impl RespStats {
             connections_received: sum(|s| &s.accepted),
             connections_rejected: sum(|s| &s.refused),
             commands_processed: sum(|s| &s.processed),
+            writes: sum(|s| &s.writes),
             error_replies: sum(|s| &s.errors),
             input_bytes: sum(|s| &s.input_bytes),
             output_bytes: sum(|s| &s.output_bytes),

@@ -9,4 +9,5 @@ mod http_list;
 mod http_object;
 mod http_operations;
 mod http_stream;
+mod resp;
 mod support;

@@ -67,7 +67,9 @@ pub(in super::super) fn getbit(call: &mut Call<'_, '_>) -> Outcome {
 
 /// Bits from `start` to `end` (not included) of a value, seen as runs of whole bytes and two edges.
 fn count_bits(value: &[u8], start: usize, end: usize) -> u64 {
-    let bits = |index: usize| u64::from(value.get(index / 8).map_or(0, |byte| byte >> (7 - index % 8) & 1));
+    let bits = |index: usize| {
+        u64::from(value.get(index / 8).map_or(0, |byte| byte >> (7 - index % 8) & 1))
+    };
     let (first_byte, last_byte) = (start.div_ceil(8), end / 8);
     if first_byte > last_byte {
         return (start..end).map(bits).sum();

@@ -199,8 +199,7 @@ fn filter<'a>(call: &Call<'a, '_>) -> Result<Filter<'a>, Failure> {
         let value = call.args.try_get(index + 1).ok_or(Failure::SYNTAX)?;
         if call.is(index, "ID") {
             let id = parse_i64(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
-            filter.id =
-                Some(id.ok_or(Failure::fixed("ERR client-id should be greater than 0"))?);
+            filter.id = Some(id.ok_or(Failure::fixed("ERR client-id should be greater than 0"))?);
         } else if call.is(index, "TYPE") {
             filter.nobody |= !is_normal(value)?;
         } else if call.is(index, "ADDR") {
@@ -262,9 +261,7 @@ pub(in super::super) fn client_unblock(call: &mut Call<'_, '_>) -> Outcome {
         None | Some(b"timeout") => false,
         Some(b"error") => true,
         _ => {
-            return Err(Failure::fixed(
-                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
-            ));
+            return Err(Failure::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
         }
     };
     if call.args.len() > 4 {

@@ -88,7 +88,7 @@ pub(in super::super) fn config_get(call: &mut Call<'_, '_>) -> Outcome {
 
 pub(in super::super) fn config_set(call: &mut Call<'_, '_>) -> Outcome {
     if call.args.len() % 2 != 0 {
-        return Err(call.arity_error());
+        return Err(Failure::SYNTAX);
     }
     let fixed = fixed(call.shared);
     let mut changes: Vec<(String, String)> = Vec::new();

@@ -143,8 +143,7 @@ pub(in super::super) fn wait(call: &mut Call<'_, '_>) -> Outcome {
     let replicas = call.int(1)?;
     let timeout = parse_i64(call.arg(2))
         .ok_or(Failure::fixed("ERR timeout is not an integer or out of range"))?;
-    let timeout =
-        u64::try_from(timeout).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
+    let timeout = u64::try_from(timeout).map_err(|_| Failure::fixed("ERR timeout is negative"))?;
     if replicas <= 0 || call.data.in_unit() {
         call.out.int(0);
         return Ok(());

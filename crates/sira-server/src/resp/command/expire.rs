@@ -40,7 +40,9 @@ impl Conditions {
     fn hold(self, current: Option<u64>, new: i64) -> bool {
         match current.map(|at| i64::try_from(at).unwrap_or(i64::MAX)) {
             Some(current) => {
-                !self.without && !(self.later && new <= current) && !(self.earlier && new >= current)
+                !self.without
+                    && !(self.later && new <= current)
+                    && !(self.earlier && new >= current)
             }
             None => !self.with && !self.later,
         }
@@ -49,13 +51,10 @@ impl Conditions {
 
 fn expire_at(call: &mut Call<'_, '_>, base_ms: i64, unit_ms: i64) -> Outcome {
     let conditions = Conditions::parse(call)?;
-    let at_ms = call
-        .int(2)?
-        .checked_mul(unit_ms)
-        .and_then(|span| span.checked_add(base_ms))
-        .ok_or_else(|| {
-            Failure::text(format!("ERR invalid expire time in '{}' command", call.command.name))
-        })?;
+    let at_ms =
+        call.int(2)?.checked_mul(unit_ms).and_then(|span| span.checked_add(base_ms)).ok_or_else(
+            || Failure::text(format!("ERR invalid expire time in '{}' command", call.command.name)),
+        )?;
     let (space, key, now_ms) = (call.space(), call.arg(1), call.now_ms());
     let done = call.data.update(&[(space, key)], |unit| {
         let Some(head) = unit.head(space, key)? else { return Ok(false) };
@@ -134,7 +133,7 @@ pub(in super::super) fn pttl(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(in super::super) fn expiretime(call: &mut Call<'_, '_>) -> Outcome {
-    reply_expiry(call, |at| at.saturating_add(500) / 1000)
+    reply_expiry(call, |at| ((at.unsigned_abs() + 500) / 1000) as i64)
 }
 
 pub(in super::super) fn pexpiretime(call: &mut Call<'_, '_>) -> Outcome {

@@ -49,7 +49,12 @@ fn section(call: &Call<'_, '_>, name: &str, out: &mut String) -> Outcome {
         "cpu" => "CPU".to_owned(),
         name => {
             let mut letters = name.chars();
-            letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect()
+            letters
+                .next()
+                .map(|first| first.to_ascii_uppercase())
+                .into_iter()
+                .chain(letters)
+                .collect()
         }
     };
     let _ = write!(out, "# {title}\r\n");
@@ -108,7 +113,8 @@ fn section(call: &Call<'_, '_>, name: &str, out: &mut String) -> Outcome {
             let writable = call.data.engine().check_writable().is_ok();
             line("loading", &0);
             line("async_loading", &0);
-            line("rdb_changes_since_last_save", &0);
+            let saved = shared.saved_writes.load(Ordering::Relaxed);
+            line("rdb_changes_since_last_save", &shared.snapshot().writes.saturating_sub(saved));
             line("rdb_bgsave_in_progress", &0);
             line("rdb_last_save_time", &shared.saved_s.load(Ordering::Relaxed));
             line("rdb_last_bgsave_status", &"ok");

@@ -60,7 +60,7 @@ pub(in super::super) fn command_info(call: &mut Call<'_, '_>) -> Outcome {
     for name in call.args.from(2) {
         match named(name) {
             Some(command) => describe(call.out, command),
-            None => call.out.null_array(),
+            None => call.out.null(),
         }
     }
     Ok(())

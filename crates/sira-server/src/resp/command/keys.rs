@@ -163,8 +163,8 @@ pub(in super::super) fn dbsize(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 fn flush(call: &mut Call<'_, '_>, databases: std::ops::Range<usize>) -> Outcome {
-    let known = call.args.len() == 1
-        || call.args.len() == 2 && (call.is(1, "SYNC") || call.is(1, "ASYNC"));
+    let known =
+        call.args.len() == 1 || call.args.len() == 2 && (call.is(1, "SYNC") || call.is(1, "ASYNC"));
     if !known {
         return Err(Failure::SYNTAX);
     }

@@ -26,6 +26,8 @@ fn flush(call: &mut Call<'_, '_>) -> Outcome {
     if !call.data.in_unit() {
         call.data.engine().flush()?;
     }
+    let writes = call.shared.snapshot().writes;
+    call.shared.saved_writes.store(writes, Ordering::Relaxed);
     call.shared.saved_s.store(call.shared.env.now_ms() / 1000, Ordering::Relaxed);
     Ok(())
 }
@@ -245,10 +247,7 @@ pub(in super::super) fn memory_malloc_stats(call: &mut Call<'_, '_>) -> Outcome 
 }
 
 pub(in super::super) fn memory_help(call: &mut Call<'_, '_>) -> Outcome {
-    call.help(
-        "MEMORY",
-        &["USAGE <key> [SAMPLES <count>]", "    Bytes of memory that a key takes."],
-    )
+    call.help("MEMORY", &["USAGE <key> [SAMPLES <count>]", "    Bytes of memory that a key takes."])
 }
 
 /// No slow commands are recorded: the latency histogram in `INFO` and `/metrics` covers them.
@@ -256,7 +255,7 @@ pub(in super::super) fn slowlog_get(call: &mut Call<'_, '_>) -> Outcome {
     if call.args.len() > 3 {
         return Err(call.arity_error());
     }
-    if call.args.len() == 3 && call.int(2)? < -1 {
+    if call.args.len() == 3 && !call.int(2).is_ok_and(|count| count >= -1) {
         return Err(Failure::fixed("ERR count should be greater than or equal to -1"));
     }
     call.out.array(0);
@@ -314,6 +313,12 @@ pub(in super::super) fn latency_help(call: &mut Call<'_, '_>) -> Outcome {
     )
 }
 
+/// There are no scripts and functions: forgetting them is done.
+pub(in super::super) fn no_scripts(call: &mut Call<'_, '_>) -> Outcome {
+    call.out.ok();
+    Ok(())
+}
+
 pub(in super::super) fn acl_whoami(call: &mut Call<'_, '_>) -> Outcome {
     call.out.text("default");
     Ok(())
@@ -334,8 +339,17 @@ pub(in super::super) fn acl_list(call: &mut Call<'_, '_>) -> Outcome {
 
 pub(in super::super) fn acl_cat(call: &mut Call<'_, '_>) -> Outcome {
     let categories = [
-        "keyspace", "read", "write", "string", "bitmap", "admin", "fast", "slow", "dangerous",
-        "connection", "transaction",
+        "keyspace",
+        "read",
+        "write",
+        "string",
+        "bitmap",
+        "admin",
+        "fast",
+        "slow",
+        "dangerous",
+        "connection",
+        "transaction",
     ];
     call.out.array(categories.len());
     for category in categories {

@@ -70,9 +70,10 @@ impl<'a> Options<'a> {
             let is = |name: &str| word.eq_ignore_ascii_case(name.as_bytes());
             let next = call.args.try_get(index + 1);
             let free = !options.keep && !options.persist;
-            let expiry = [("EX", 1000, true), ("PX", 1, true), ("EXAT", 1000, false), ("PXAT", 1, false)]
-                .into_iter()
-                .find(|(name, ..)| is(name));
+            let expiry =
+                [("EX", 1000, true), ("PX", 1, true), ("EXAT", 1000, false), ("PXAT", 1, false)]
+                    .into_iter()
+                    .find(|(name, ..)| is(name));
             if setting && is("NX") && !options.present {
                 options.absent = true;
             } else if setting && is("XX") && !options.absent {
@@ -102,9 +103,8 @@ impl<'a> Options<'a> {
 impl Expiry<'_> {
     /// The moment, in milliseconds since the Unix epoch.
     fn at_ms(&self, call: &Call<'_, '_>) -> Result<u64, Failure> {
-        let invalid = || {
-            Failure::text(format!("ERR invalid expire time in '{}' command", call.command.name))
-        };
+        let invalid =
+            || Failure::text(format!("ERR invalid expire time in '{}' command", call.command.name));
         let number = parse_i64(self.text).ok_or(Failure::NOT_INTEGER)?;
         if number <= 0 {
             return Err(invalid());

@@ -1,4 +1,7 @@
 //! `MULTI`, `EXEC`, `WATCH`.
+//!
+//! A watched key is compared by its version when `EXEC` runs: a key that was made and removed again
+//! since, and so is absent as it was, does not fail `EXEC` as it would in Redis.
 
 use std::sync::atomic::Ordering;
 
@@ -100,14 +103,7 @@ fn run_queue(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) 
     call.out.array(commands.len());
     let place = call.out.place();
     for queued in commands {
-        run(
-            call.shared,
-            call.session,
-            call.data,
-            call.out,
-            queued.args(),
-            queued.command,
-        );
+        run(call.shared, call.session, call.data, call.out, queued.args(), queued.command);
     }
     let committed = call.data.commit();
     if committed.is_err() {

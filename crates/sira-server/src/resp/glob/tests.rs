@@ -23,7 +23,11 @@ fn patterns_match_as_in_redis() {
         ("[abc", "c", true),
         ("foo", "foobar", false),
     ] {
-        assert_eq!(matches(pattern.as_bytes(), text.as_bytes(), false), expected, "{pattern} {text}");
+        assert_eq!(
+            matches(pattern.as_bytes(), text.as_bytes(), false),
+            expected,
+            "{pattern} {text}"
+        );
     }
     assert!(matches(b"MAX*", b"maxmemory", true));
 }

@@ -1,0 +1,16 @@
+//! The verbs, one a file.
+
+pub mod bench;
+pub mod config;
+pub mod cp;
+pub mod doctor;
+pub mod documents;
+pub mod get;
+pub mod local;
+pub mod log;
+pub mod ls;
+pub mod put;
+pub mod record;
+pub mod rm;
+pub mod serve;
+pub mod stat;

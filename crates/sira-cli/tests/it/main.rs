@@ -1,0 +1,17 @@
+//! Drives the real binary: on a folder, against a server it started, and through its signals.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that fails fails its test"
+)]
+
+mod bench;
+mod config;
+mod cp;
+mod documents;
+mod log;
+mod serve;
+mod support;
+mod verbs;

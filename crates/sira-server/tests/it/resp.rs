@@ -1,0 +1,5 @@
+//! The RESP door, from the outside.
+
+mod equality;
+mod server;
+mod wire;
