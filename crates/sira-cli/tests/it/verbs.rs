@@ -313,16 +313,16 @@ fn answers(bytes: Vec<u8>, after: impl FnOnce(TcpStream) + Send + 'static) -> St
     server
 }
 
-const HALF: &[u8] = b"HTTP/1.1 200 OK\r\netag: \"0190f3c2a1b40000\"\r\ncontent-length: 10\r\n\r\nhello";
+const HALF: &[u8] =
+    b"HTTP/1.1 200 OK\r\netag: \"0190f3c2a1b40000\"\r\ncontent-length: 10\r\n\r\nhello";
 
 #[test]
 fn a_download_that_breaks_off_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let server = answers(HALF.to_vec(), drop);
-    let ran = run(sira()
-        .args(["get", "k", "-o", "f", "--server", &server])
-        .current_dir(folder.path()))
-    .exits(5);
+    let ran =
+        run(sira().args(["get", "k", "-o", "f", "--server", &server]).current_dir(folder.path()))
+            .exits(5);
     assert!(ran.stderr.contains("5 of 10 bytes"), "{}", ran.stderr);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
@@ -351,7 +351,11 @@ fn a_signal_during_a_download_leaves_no_file() {
 #[test]
 fn answers_of_something_else_are_told_apart() {
     let cases: [(&[u8], i32, &str); 4] = [
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", 2, "does not answer like a Sira server"),
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
+            2,
+            "does not answer like a Sira server",
+        ),
         (b"HTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n", 5, "status 503"),
         (b"HTTP/1.1 302 x\r\nlocation: /a\r\ncontent-length: 0\r\n\r\n", 1, "status 302"),
         (b"SSH-2.0-x\r\n\r\n", 1, "failed"),

@@ -1,4 +1,5 @@
 //! Integration tests of the log.
 #![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod simulation;

@@ -12,7 +12,8 @@ use serde::Serialize;
 use sira_store::embedded::{EmbeddedBackend, ObjectReader};
 use sira_store::limits::STREAM_VALUE_BYTES_MAX;
 use sira_store::{
-    Condition, Object, ObjectHead, ReadOptions, StorageBackend, StorageError, StorageOptions, Version,
+    Condition, Object, ObjectHead, ReadOptions, StorageBackend, StorageError, StorageOptions,
+    Version,
 };
 use utoipa::ToSchema;
 
