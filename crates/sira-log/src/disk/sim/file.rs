@@ -6,13 +6,64 @@ use super::rng::Rng;
 /// A torn sector is new up to a multiple of this many bytes.
 const TORN_BYTES: usize = 8;
 
+/// Bytes of a file; the zeros at its end take no memory until they are written.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Image {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Image {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    fn set_len(&mut self, len: usize) {
+        self.bytes.truncate(len);
+        self.len = len;
+    }
+
+    /// Overwrites a range within the length.
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        let end = at + bytes.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[at..end].copy_from_slice(bytes);
+    }
+
+    /// The bytes of a range that are not zeros at the end.
+    fn written(&self, start: usize, end: usize) -> &[u8] {
+        let held = self.bytes.len();
+        &self.bytes[start.min(held)..end.min(held)]
+    }
+
+    /// A range, if it lies within the length.
+    pub(super) fn read(&self, start: usize, len: usize) -> Option<Vec<u8>> {
+        let end = start.checked_add(len).filter(|end| *end <= self.len)?;
+        let mut out = Vec::with_capacity(len);
+        out.extend_from_slice(self.written(start, end));
+        out.resize(len, 0);
+        Some(out)
+    }
+
+    /// Copies a range from another image, within the length of both.
+    fn copy_from(&mut self, from: &Self, start: usize, end: usize) {
+        let written = from.written(start, end);
+        self.write(start, written);
+        let zeros_from = (start + written.len()).min(self.bytes.len());
+        let zeros_to = end.min(self.bytes.len());
+        self.bytes[zeros_from..zeros_to.max(zeros_from)].fill(0);
+    }
+}
+
 /// Content of a file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileNode {
     /// What the running system sees.
-    pub(super) cache: Vec<u8>,
+    pub(super) cache: Image,
     /// What the medium holds.
-    durable: Vec<u8>,
+    durable: Image,
     /// Length changes since the medium's length, in order.
     lengths: Vec<usize>,
     /// Sectors in which the cache is ahead of the medium, one bit each.
@@ -32,7 +83,7 @@ impl FileNode {
         let mut left = limit;
         for part in parts {
             let part = &part[..part.len().min(left)];
-            self.cache[at..at + part.len()].copy_from_slice(part);
+            self.cache.write(at, part);
             at += part.len();
             left -= part.len();
         }
@@ -58,7 +109,7 @@ impl FileNode {
                 self.dirty[sector / 64] &= !(1 << (sector % 64));
             }
         }
-        self.cache.resize(len, 0);
+        self.cache.set_len(len);
         self.lengths.push(len);
     }
 
@@ -79,7 +130,7 @@ impl FileNode {
     /// Brings the medium's length up to date.
     fn settle_length(&mut self) {
         for len in self.lengths.drain(..) {
-            self.durable.resize(len, 0);
+            self.durable.set_len(len);
         }
     }
 
@@ -95,7 +146,7 @@ impl FileNode {
                 let end = (start + SECTOR_BYTES).min(self.cache.len());
                 let written = chosen();
                 if written {
-                    self.durable[start..end].copy_from_slice(&self.cache[start..end]);
+                    self.durable.copy_from(&self.cache, start, end);
                 }
                 if clean(written) {
                     self.dirty[index] &= !(1 << bit);
@@ -122,16 +173,12 @@ impl FileNode {
 
     pub(super) fn flip(&mut self, offset: usize, bit: u8) -> bool {
         let mask = 1 << (bit & 7);
-        if let Some(byte) = self.durable.get_mut(offset) {
-            *byte ^= mask;
-        }
-        match self.cache.get_mut(offset) {
-            Some(byte) => {
-                *byte ^= mask;
-                true
+        for image in [&mut self.durable, &mut self.cache] {
+            if let Some(byte) = image.read(offset, 1) {
+                image.write(offset, &[byte[0] ^ mask]);
             }
-            None => false,
         }
+        offset < self.cache.len()
     }
 
     /// The file as it is found after a loss of power.
@@ -142,7 +189,7 @@ impl FileNode {
         };
         let mut image = self.durable.clone();
         for len in &self.lengths[..kept] {
-            image.resize(*len, 0);
+            image.set_len(*len);
         }
         let percent = rng.survival();
         let end_of_both = image.len().min(self.cache.len());
@@ -158,7 +205,7 @@ impl FileNode {
                 (false, true) => end,
                 (false, false) => start,
             };
-            image[start..end].copy_from_slice(&self.cache[start..end]);
+            image.copy_from(&self.cache, start, end);
         }
         Self { cache: image.clone(), durable: image, ..Self::default() }
     }

@@ -238,7 +238,7 @@ impl State {
                 self.file(id)?;
                 let lost = self.change()?;
                 let file = self.file(id)?;
-                if !file.cache.is_empty() {
+                if file.cache.len() > 0 {
                     file.set_len(0);
                 }
                 if lost {
@@ -465,8 +465,7 @@ impl State {
         self.trace.file("read", id, offset, len as u64, 0);
         let start = in_memory(offset)?;
         let file = self.file(id)?;
-        let range = file.cache.get(start..start + len).ok_or_else(beyond_the_end)?;
-        Ok(Bytes::copy_from_slice(range))
+        file.cache.read(start, len).map(Bytes::from).ok_or_else(beyond_the_end)
     }
 
     pub(super) fn allocate(&mut self, id: u64, len: u64) -> io::Result<()> {

@@ -370,7 +370,7 @@ impl World {
     fn wait(&mut self, engine: &Engine) -> Checked<Flow> {
         let choice = self.rng.next();
         let result = match self.model.pending_ticket(choice) {
-            Some(ticket) if choice % 3 != 0 => engine.wait_durable(ticket),
+            Some(ticket) if !choice.is_multiple_of(3) => engine.wait_durable(ticket),
             _ => engine.flush(),
         };
         self.note(|| format!("wait: {result:?}"));

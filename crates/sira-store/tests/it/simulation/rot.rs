@@ -171,9 +171,9 @@ impl World {
             }
         }
         self.tally.rot_reported += u64::from(reported);
-        if !reported && !(missing.is_empty() && stale.is_empty()) {
-            return Err(format!("without a word, missing are {missing:?}, stale are {stale:?}"));
+        if reported || (missing.is_empty() && stale.is_empty()) {
+            return Ok(());
         }
-        Ok(())
+        Err(format!("without a word, missing are {missing:?}, stale are {stale:?}"))
     }
 }
