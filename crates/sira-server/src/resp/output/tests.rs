@@ -11,14 +11,16 @@ fn ticket(engine: &sira_store::embedded::Engine, key: &[u8]) -> Ticket {
     engine.put(namespace, key, b"v", Default::default()).unwrap().ticket
 }
 
-fn engine() -> std::sync::Arc<sira_store::embedded::Engine> {
+/// An engine and its folder, which goes when it is dropped.
+fn engine() -> (std::sync::Arc<sira_store::embedded::Engine>, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    sira_store::embedded::Engine::open(folder.path(), Default::default()).unwrap()
+    let engine = sira_store::embedded::Engine::open(folder.path(), Default::default()).unwrap();
+    (engine, folder)
 }
 
 #[test]
 fn held_replies_wait_in_order() {
-    let engine = engine();
+    let (engine, _folder) = engine();
     let (first, second) = (ticket(&engine, b"a"), ticket(&engine, b"b"));
     let mut output = Output::default();
     output.int(1);
@@ -41,7 +43,7 @@ fn held_replies_wait_in_order() {
 
 #[test]
 fn a_failed_engine_fails_held_writes_only() {
-    let engine = engine();
+    let (engine, _folder) = engine();
     let ticket = ticket(&engine, b"a");
     let mut output = Output::default();
     output.int(1);
