@@ -236,15 +236,25 @@ impl SegmentLog {
         let mut known = self.shared.damage.lock();
         if !known.contains(&damage) {
             known.push(damage);
+            // Without the list, the next open only finds out again when it scans.
+            let _ = open::store_damage(&*self.shared.disk, &self.shared.root, &known);
         }
         self.shared.refusing.store(true, Ordering::Release);
     }
 
     /// Forgets known damage, after it was repaired or given up, so that writes go on.
-    pub fn clear_damage(&self) {
-        self.shared.damage.lock().clear();
+    ///
+    /// # Errors
+    /// [`LogError::Io`] when the list of damage cannot be written; the damage is then known still
+    /// at the next open.
+    pub fn clear_damage(&self) -> Result<()> {
+        let mut known = self.shared.damage.lock();
+        known.clear();
+        open::store_damage(&*self.shared.disk, &self.shared.root, &known)?;
+        drop(known);
         let poisoned = self.shared.poisoned.lock().is_some();
         self.shared.refusing.store(poisoned, Ordering::Release);
+        Ok(())
     }
 
     /// `Err` while the log takes no records.

@@ -131,8 +131,25 @@ pub const RESP_QUERY_BUFFER_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Most bytes of all clients' requests that wait, together.
 pub const RESP_QUERY_BUFFERS_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 
-/// Unsent bytes of replies past which a client's further requests wait until it reads.
+/// Unsent bytes of replies past which a client's further requests wait until it reads, when there
+/// are few clients; all clients share [`RESP_OUTPUT_BYTES`].
 pub const RESP_OUTPUT_PAUSE_BYTES: usize = 1024 * 1024;
+
+/// Least unsent bytes of replies that a client may have, however many clients there are.
+pub const RESP_OUTPUT_PAUSE_BYTES_MIN: usize = 64 * 1024;
+
+/// Unsent bytes of replies that all clients share.
+pub const RESP_OUTPUT_BYTES: usize = 256 * 1024 * 1024;
+
+/// Capacity that a client's buffers keep between requests, when there are few clients; all clients
+/// share [`RESP_KEPT_BYTES`].
+pub const RESP_KEEP_BYTES: usize = 1024 * 1024;
+
+/// Least capacity that a client's buffers keep, however many clients there are.
+pub const RESP_KEEP_BYTES_MIN: usize = 4 * 1024;
+
+/// Capacity of idle buffers that all clients share.
+pub const RESP_KEPT_BYTES: usize = 64 * 1024 * 1024;
 
 /// Values of at least this many bytes are sent from the store's memory, without a copy.
 pub const RESP_SHARED_REPLY_BYTES_MIN: usize = 16 * 1024;

@@ -27,6 +27,10 @@ const PATH: &AsciiSet =
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the answer after the request is sent, and for each part of a body.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a body from which on the server is asked first whether it takes it.
+const EXPECT_BYTES_MIN: u64 = 256 << 10;
+/// Longest wait for that; then the body is sent.
+const EXPECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of an answer that is not an object.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// What the server answers for an object that keeps no media type.
@@ -53,6 +57,7 @@ impl HttpTarget {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_await_100(Some(EXPECT_TIMEOUT))
             .timeout_recv_response(Some(STALL_TIMEOUT))
             .timeout_per_read(Some(STALL_TIMEOUT))
             .timeout_per_write(Some(STALL_TIMEOUT))
@@ -150,6 +155,9 @@ impl Target for HttpTarget {
         let request = with_condition(request, options.condition);
         let request = with_options(request, options)?;
         let Body { mut reader, len } = body;
+        // The server refuses a large body before it is sent, not by closing the connection under it.
+        let large = len.is_none_or(|len| len > EXPECT_BYTES_MIN);
+        let request = if large { request.header("expect", "100-continue") } else { request };
         let request = match len {
             Some(len) => request.header("content-length", len.to_string()),
             None => request,

@@ -90,6 +90,7 @@ pub fn run(config: &Config, output: Output, args: BenchArgs) -> Outcome {
         args.pipeline as usize,
         args.seed,
     );
+    super::serve::raise_open_files();
     let on_folder = matches!(config.get(Setting::Root).source, Source::Flag(_));
     if on_folder && args.resp.is_some() {
         return Err(Failure::usage(

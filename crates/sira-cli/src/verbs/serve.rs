@@ -204,7 +204,7 @@ fn banner(ready: &Ready<'_>) -> String {
 }
 
 /// Connections take a file descriptor each; the soft limit of a login shell is 1,024.
-fn raise_open_files() {
+pub fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         // Refused, the server runs with what it has; `sira doctor` says so.

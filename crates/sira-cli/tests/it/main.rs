@@ -11,6 +11,7 @@ mod bench;
 mod config;
 mod cp;
 mod documents;
+mod full_disk;
 mod log;
 mod serve;
 mod support;

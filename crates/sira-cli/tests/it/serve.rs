@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
@@ -146,15 +148,36 @@ fn the_banner_has_lines_to_copy() {
     child.wait().unwrap();
 }
 
+/// The binary where a user without rights can run it, and set to run as one: the superuser may
+/// write everywhere.
+fn unprivileged(place: &Path) -> Command {
+    fs::set_permissions(place, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = sira();
+    if rustix::process::geteuid().is_root() {
+        let copy = place.join("sira");
+        fs::copy(command.get_program(), &copy).unwrap();
+        command = Command::new(copy);
+        command.env_clear().env("NO_COLOR", "1").uid(65_534).gid(65_534);
+    }
+    command
+}
+
 #[test]
 fn a_read_only_folder_is_a_clear_error() {
-    let root = tempfile::tempdir().unwrap();
-    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o555)).unwrap();
-    // The superuser writes wherever it likes, except below what the kernel makes read-only.
-    let superuser = rustix::process::geteuid().is_root();
-    let folder = if superuser { "/proc/sira-data".into() } else { root.path().join("data") };
-    let ran = run(sira().args(["serve", "--http-addr", "127.0.0.1:0", "--root"]).arg(&folder));
-    assert_ne!(ran.code, 0);
-    assert!(ran.stderr.contains("cannot open the data folder"), "{}", ran.stderr);
-    assert!(ran.stderr.contains(folder.to_str().unwrap()), "{}", ran.stderr);
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("read-only");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    for root in [folder.clone(), folder.join("data")] {
+        let ran = run(unprivileged(place.path())
+            .args(["serve", "--http-addr", "127.0.0.1:0", "--resp-addr", "127.0.0.1:0", "--root"])
+            .arg(&root))
+        .exits(7);
+        assert!(ran.stderr.contains("cannot open the data folder"), "{}", ran.stderr);
+        assert!(ran.stderr.contains(root.to_str().unwrap()), "{}", ran.stderr);
+        assert!(ran.stderr.contains("Permission denied"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("try: ls -ld"), "{}", ran.stderr);
+    }
+    let ran = run(unprivileged(place.path()).args(["doctor", "--root"]).arg(&folder)).exits(1);
+    assert!(ran.text().contains("cannot be written"), "{}", ran.text());
 }

@@ -103,7 +103,11 @@ impl Server {
     }
 
     pub fn start_with(root: &Path, change: impl FnOnce(&mut Command)) -> Self {
-        let mut command = sira();
+        Self::launch(sira(), root, change)
+    }
+
+    /// Starts the server by a command that ends in the binary's path.
+    pub fn launch(mut command: Command, root: &Path, change: impl FnOnce(&mut Command)) -> Self {
         command
             .args(["serve", "--json", "--http-addr", "127.0.0.1:0", "--resp-addr", "127.0.0.1:0"])
             .arg("--root")

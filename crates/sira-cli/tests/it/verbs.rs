@@ -254,6 +254,24 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
+fn a_large_body_is_refused_with_the_reason() {
+    each_place(|place| {
+        let big = noise(30_000_000, 9);
+        fs::write(place.files.path().join("big"), &big).unwrap();
+        place.run(["put", "k", "big"]).exits(0);
+        place.run(["put", "k", "big", "--if-absent"]).exits(4);
+        run_with_input(&mut place.sira(["put", "k", "--if-absent"]), &big).exits(4);
+        assert_eq!(place.run(["get", "k"]).exits(0).stdout, big);
+    });
+    let root = tempfile::tempdir().unwrap();
+    let server = crate::support::Server::start_with(root.path(), |command| {
+        command.env("SIRA_TOKEN", "right-token-0123456789");
+    });
+    run_with_input(sira().args(["put", "k", "--server", &server.http]), &noise(30_000_000, 9))
+        .exits(6);
+}
+
+#[test]
 fn a_closed_pipe_is_no_error() {
     each_place(|place| {
         place.put("big", &noise(5_000_000, 3));

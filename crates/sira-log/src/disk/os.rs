@@ -1,7 +1,7 @@
 //! The operating system's files, memory-mapped.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, pwritev};
 
 use super::{Disk, DiskEntry, DiskFile, OpenMode};
 
 /// Bytes of zeros written at a time when space is written out ahead.
 const ZEROS: &[u8] = &[0; 64 * 1024];
+
+/// Writes from this size on go through the operating system, which fills whole pages without
+/// clearing them first; smaller ones are copied into the map, which needs no call.
+const CALL_BYTES_MIN: usize = 16 << 10;
+
+/// Parts that one call writes.
+const WRITE_PARTS_MAX: usize = 16;
 
 /// The operating system's file system.
 #[derive(Debug, Default, Clone, Copy)]
@@ -170,6 +177,9 @@ impl DiskFile for OsFile {
                 "write past the allocated end of the file",
             ));
         };
+        if total >= CALL_BYTES_MIN {
+            return write_all(&self.file, offset, parts);
+        }
         let mut at = start;
         for part in parts {
             // SAFETY: `span` checked the whole range against the map and the file's length, and
@@ -233,6 +243,31 @@ impl DiskFile for OsFile {
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Writes all parts through the operating system.
+fn write_all(file: &File, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(&[]); WRITE_PARTS_MAX];
+    let mut at = offset;
+    for some in parts.chunks(WRITE_PARTS_MAX) {
+        for (slice, part) in slices.iter_mut().zip(some) {
+            *slice = IoSlice::new(part);
+        }
+        let mut rest = &mut slices[..some.len()];
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match pwritev(file, rest, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {

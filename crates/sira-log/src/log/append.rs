@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::mark::Mark;
 use super::segment::{SEGMENT_START, Segment, segment_path};
 use super::{SegmentLog, SegmentLogOptions, Shared, Tail};
+use crate::checksum::crc32c_combine;
 use crate::disk::Disk;
 use crate::env::Env;
 use crate::error::{LogError, Result};
@@ -172,7 +173,7 @@ impl Shared {
         }
         crc = crc32c::crc32c_append(crc, &ZEROS[..gap]);
         crc = match entry.data_crc {
-            Some(data_crc) => crc32c::crc32c_combine(crc, data_crc, entry.data.len()),
+            Some(data_crc) => crc32c_combine(crc, data_crc, entry.data.len()),
             None => crc32c::crc32c_append(crc, entry.data),
         };
         let (end, end_len) = BinaryLogFormat::tail(env_len, crc);

@@ -28,7 +28,9 @@ use crate::env::Env;
 use crate::error::{LogError, Result};
 
 /// A range of a segment's file that does not verify.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Damage {
     /// Number of the segment.
     pub segment: u32,
@@ -93,7 +95,7 @@ pub(super) fn open(
     let lock = lock(&*disk, root, &metadata, &options.stem)?;
     check_config(&*disk, &metadata, &options)?;
 
-    let mut report = OpenReport::default();
+    let mut report = OpenReport { damage: load_damage(&*disk, root)?, ..OpenReport::default() };
     let (mark_file, mark) =
         MarkFile::open(&*disk, &metadata.join(format!("{}.mark", options.stem)))?;
     disk.sync_dir(&metadata).map_err(LogError::io("sync", &metadata))?;
@@ -148,6 +150,11 @@ pub(super) fn open(
         |tail: &Tail| Ok(tail.sequence),
     )?;
 
+    report.damage.sort_unstable();
+    report.damage.dedup();
+    if !report.damage.is_empty() {
+        store_damage(&*disk, root, &report.damage)?;
+    }
     let next_segment = AtomicU64::new(u64::from(newest_id) + 1);
     let tail = match tail {
         Some(tail) => tail,
@@ -216,6 +223,36 @@ pub(super) fn open(
         None
     };
     Ok((SegmentLog { shared, committer: Mutex::new(committer), _lock: lock }, report))
+}
+
+/// File that lists known damage, below the log's metadata, until it is repaired.
+const DAMAGE_FILE: &str = "damage.json";
+
+fn load_damage(disk: &dyn Disk, root: &Path) -> Result<Vec<Damage>> {
+    let path = root.join(METADATA_DIR).join(DAMAGE_FILE);
+    if !disk.exists(&path) {
+        return Ok(Vec::new());
+    }
+    let text = crate::disk::read_all(disk, &path).map_err(LogError::io("read", &path))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| LogError::Format { path, detail: error.to_string() })
+}
+
+/// Writes the list of known damage; an empty one takes the file away.
+pub(super) fn store_damage(disk: &dyn Disk, root: &Path, damage: &[Damage]) -> Result<()> {
+    let path = root.join(METADATA_DIR).join(DAMAGE_FILE);
+    let done = if damage.is_empty() {
+        match disk.exists(&path) {
+            true => disk.remove_file(&path).and_then(|()| disk.sync_dir(&root.join(METADATA_DIR))),
+            false => Ok(()),
+        }
+    } else {
+        match serde_json::to_vec_pretty(damage) {
+            Ok(text) => write_atomically(disk, &path, &text),
+            Err(error) => Err(error.into()),
+        }
+    };
+    done.map_err(LogError::io("write", &path))
 }
 
 /// Takes the lock file, naming this process in it.

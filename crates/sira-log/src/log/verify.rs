@@ -97,7 +97,7 @@ impl SegmentLog {
                 report.lost.push(damage);
             }
         }
-        self.clear_damage();
+        self.clear_damage()?;
         Ok(report)
     }
 

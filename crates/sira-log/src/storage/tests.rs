@@ -240,6 +240,10 @@ fn damage_without_a_mirror_is_given_up_by_repair_only() {
     let results: Vec<_> = log.read(&backward).unwrap().collect();
     assert!(results[2].is_err() && results.len() == 5, "{results:?}");
     assert_eq!(log.verify().unwrap().primary.damage.len(), 1);
+    log.close().unwrap();
+    drop(log);
+    let log = open(dir.path());
+    assert_eq!(log.open_report().damage.len(), 1, "damage is not forgotten");
     assert!(matches!(log.append(LogItem::text("x"), &at(9)), Err(LogError::Damaged { .. })));
     let report = log.repair().unwrap();
     assert_eq!((report.lost.len(), report.restored.len()), (1, 0));

@@ -7,11 +7,13 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// Windows in a row that must say the same.
 const WINDOWS: u32 = 3;
 /// Share of the time that a loop may wait and still count as saturated: 1 in this many.
-const WAIT_SHARE: u32 = 20;
+const WAIT_SHARE: u32 = 10;
+/// Share of the clients that must have requests ready each time: 1 in this many.
+const READY_SHARE: u64 = 3;
 /// Fewest clients worth dividing.
 const CLIENTS_MIN: usize = 4;
 
-/// Watches a loop. A loop is saturated when it hardly ever waits and most of its clients have
+/// Watches a loop. A loop is saturated when it hardly ever waits and many of its clients have
 /// requests ready every time it looks: then clients wait for the loop, not the loop for clients.
 #[derive(Debug, Default)]
 pub(crate) struct Balance {
@@ -37,7 +39,7 @@ impl Balance {
             return false;
         }
         let busy = self.waited < window / WAIT_SHARE;
-        let crowded = self.events * 2 >= self.ticks * clients as u64;
+        let crowded = self.events * READY_SHARE >= self.ticks * clients as u64;
         let saturated = busy && crowded && clients >= CLIENTS_MIN;
         let count = if saturated { self.saturated + 1 } else { 0 };
         *self = Self { start: now, saturated: count, ..Self::default() };

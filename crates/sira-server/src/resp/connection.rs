@@ -11,7 +11,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 
 use sira_store::embedded::Ticket;
 
-use crate::limits::{RESP_OUTPUT_PAUSE_BYTES, RESP_QUERY_BUFFER_BYTES_MAX, RESP_READ_BYTES};
+use crate::limits::{RESP_QUERY_BUFFER_BYTES_MAX, RESP_READ_BYTES};
 
 use super::data::Data;
 use super::executor::{Flow, execute};
@@ -23,9 +23,6 @@ use super::stats::{self, LoopStats};
 
 /// Most bytes by which a buffer grows ahead of what has arrived.
 const GROW_BYTES_MAX: usize = 1024 * 1024;
-
-/// Capacity that a client's own buffer keeps between requests.
-const KEEP_BYTES: usize = 256 * 1024;
 
 /// Changes of a client's waiting bytes that are not worth counting.
 const ACCOUNT_STEP: usize = 16 * 1024;
@@ -184,9 +181,6 @@ impl Connection {
         if !self.has_input() {
             self.input_start = 0;
             self.input.clear();
-            if self.input.capacity() > KEEP_BYTES {
-                self.input = Vec::new();
-            }
         }
         // Giving back memory cannot fail.
         let _ = self.account(shared);
@@ -201,7 +195,7 @@ impl Connection {
         bytes: &[u8],
     ) -> usize {
         let start = shared.env.monotonic();
-        let syncs = shared.syncs();
+        let (syncs, pause) = (shared.syncs(), shared.output_pause());
         let (mut used, mut commands) = (0, 0);
         let mut hold = None;
         self.wait = Wait::No;
@@ -211,7 +205,7 @@ impl Connection {
                 used = bytes.len();
                 break;
             }
-            if self.out.pending() > RESP_OUTPUT_PAUSE_BYTES {
+            if self.out.pending() > pause {
                 self.wait = Wait::Output;
                 break;
             }
@@ -330,9 +324,9 @@ impl Connection {
     }
 
     /// Gives back memory that an idle client does not need.
-    pub(crate) fn shrink(&mut self) {
-        self.out.shrink();
-        if self.out.pending() == 0 && !self.has_input() && self.input.capacity() > KEEP_BYTES {
+    pub(crate) fn shrink(&mut self, keep: usize) {
+        self.out.shrink(keep);
+        if self.input.capacity() > keep && !self.has_input() {
             self.input = Vec::new();
         }
     }

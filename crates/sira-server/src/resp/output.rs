@@ -14,9 +14,6 @@ use crate::limits::RESP_SHARED_REPLY_BYTES_MIN;
 /// Most slices of one system call.
 const SLICES_MAX: usize = 64;
 
-/// Capacity that an empty buffer keeps for the next replies.
-const KEEP_BYTES: usize = 64 * 1024;
-
 /// From this place on, replies wait until the ticket is durable.
 #[derive(Debug, Clone, Copy)]
 struct Hold {
@@ -96,9 +93,9 @@ impl Output {
         &mut self.tail
     }
 
-    /// Bytes of the encoded replies' buffer that idle clients should not keep.
-    pub(crate) fn shrink(&mut self) {
-        if self.pending() == 0 && self.tail.capacity() > KEEP_BYTES {
+    /// Gives back the buffer of encoded replies, if it is empty and larger than `keep`.
+    pub(crate) fn shrink(&mut self, keep: usize) {
+        if self.tail.capacity() > keep && self.pending() == 0 {
             self.tail = Vec::new();
         }
     }

@@ -12,7 +12,10 @@ use sira_store::Durability;
 use sira_store::embedded::{Engine, NamespaceId};
 use sira_store::env::Env;
 
-use crate::limits::{RESP_DATABASES, RESP_SCAN_CURSORS_MAX};
+use crate::limits::{
+    RESP_DATABASES, RESP_KEEP_BYTES, RESP_KEEP_BYTES_MIN, RESP_KEPT_BYTES, RESP_OUTPUT_BYTES,
+    RESP_OUTPUT_PAUSE_BYTES, RESP_OUTPUT_PAUSE_BYTES_MIN, RESP_SCAN_CURSORS_MAX,
+};
 
 use super::RespConfig;
 use super::data::Spaces;
@@ -156,6 +159,20 @@ impl Shared {
 
     pub(crate) fn authenticated_at_once(&self) -> bool {
         self.config.token.is_none()
+    }
+
+    fn share(&self, total: usize, least: usize, most: usize) -> usize {
+        (total / self.connected.load(Ordering::Relaxed).max(1)).clamp(least, most)
+    }
+
+    /// Unsent bytes past which a client's requests wait.
+    pub(crate) fn output_pause(&self) -> usize {
+        self.share(RESP_OUTPUT_BYTES, RESP_OUTPUT_PAUSE_BYTES_MIN, RESP_OUTPUT_PAUSE_BYTES)
+    }
+
+    /// Capacity that an idle client's buffers may keep.
+    pub(crate) fn keep_bytes(&self) -> usize {
+        self.share(RESP_KEPT_BYTES, RESP_KEEP_BYTES_MIN, RESP_KEEP_BYTES)
     }
 
     /// Whether replies to writes wait for an fsync.

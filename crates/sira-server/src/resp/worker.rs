@@ -135,7 +135,10 @@ impl<'s> Worker<'s> {
     /// Waits for events: by polling for a moment while requests keep arriving, else asleep.
     fn poll(&mut self, events: &mut Vec<Event>) {
         const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        events.clear();
+        if self.wait(events, Some(&NO_WAIT)).is_ok() && !events.is_empty() {
+            // Requests waited for the loop, not the loop for requests.
+            return;
+        }
         let start = self.now();
         loop {
             match self.wait(events, Some(&NO_WAIT)) {
@@ -238,7 +241,7 @@ impl<'s> Worker<'s> {
                 Ok(_) => {}
                 Err(_) => broken = true,
             }
-            let room = client.out.pending() <= crate::limits::RESP_OUTPUT_PAUSE_BYTES / 2;
+            let room = client.out.pending() <= self.shared.output_pause() / 2;
             if broken || client.wait != Wait::Output || !room {
                 break;
             }
@@ -257,7 +260,7 @@ impl<'s> Worker<'s> {
             self.close(key);
             return;
         }
-        client.shrink();
+        client.shrink(self.shared.keep_bytes());
         let wanted = client.wanted();
         if wanted != client.interest {
             let data = EventData::new_u64(key as u64);

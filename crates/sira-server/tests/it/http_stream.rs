@@ -138,7 +138,10 @@ async fn a_client_that_does_not_read_is_cut_off() {
 async fn bodies_over_the_limit_are_refused_before_they_are_read() {
     let s = start().await;
     let mut stream = s.connect().await;
-    let head = "PUT /v1/ns/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: 536870913\r\nexpect: 100-continue\r\n\r\n";
+    let head = format!(
+        "PUT /v1/ns/k HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        sira_store::limits::STREAM_VALUE_BYTES_MAX + 1
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let answer = read_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
@@ -184,7 +187,7 @@ async fn expecting_clients_are_told_to_go_on() {
 #[tokio::test]
 async fn uploads_share_a_budget_of_memory() {
     let mut config = config();
-    config.http.upload_bytes_max = 8 << 20;
+    config.http.upload_bytes_max = 7 << 20;
     let s = start_with(config).await;
     let value = vec![b'x'; 6 << 20];
     let puts: Vec<_> = (0..6)

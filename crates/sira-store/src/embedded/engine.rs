@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use sira_log::disk::{Disk, OsDisk};
 use sira_log::log::{OpenReport, SegmentLog};
 
@@ -41,8 +42,8 @@ pub use reader::ObjectReader;
 pub use snapshot::Snapshot;
 pub(super) use write::{Change, Put, apply_batch, apply_one, check};
 
-/// Live bytes of each segment.
-pub(super) type SegmentUsage = RwLock<BTreeMap<u32, Arc<AtomicU64>>>;
+/// Live bytes of each segment; read without a lock, replaced whole.
+pub(super) type SegmentUsage = ArcSwap<BTreeMap<u32, Arc<AtomicU64>>>;
 
 /// The embedded engine. Shared as `Arc<Engine>`; every call takes `&self` from any thread.
 ///
@@ -59,7 +60,6 @@ pub struct Engine {
     pub(super) usage: SegmentUsage,
     options: EngineOptions,
     waiters: Arc<DurableWaiters>,
-    timed_sync: Arc<AtomicBool>,
     maintenance: maintain::Maintenance,
     maintenance_error: Mutex<Option<String>>,
     worker: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -293,9 +293,7 @@ impl Engine {
 
     /// Asks for all writes so far to become durable within `delay`, and returns at once.
     pub fn request_durable_within(&self, delay: Duration) {
-        if !self.timed_sync.swap(true, Ordering::AcqRel) {
-            self.log.request_durable_within(delay);
-        }
+        self.log.request_durable_within(delay);
     }
 
     /// Calls `watcher` after each sync, from the thread that synced; it must be quick and must not
@@ -349,7 +347,7 @@ impl Engine {
     pub fn stats(&self) -> StorageStats {
         let segments = self.log.segments();
         let used: u64 = segments.iter().map(|segment| segment.used()).sum();
-        let live: u64 = self.usage.read().values().map(|live| live.load(Ordering::Relaxed)).sum();
+        let live: u64 = self.usage.load().values().map(|live| live.load(Ordering::Relaxed)).sum();
         StorageStats {
             keys: self.index.len(),
             live_bytes: live.min(used),
@@ -388,17 +386,23 @@ impl Engine {
     /// Counts the bytes of an item as live in its segment.
     pub(super) fn add_live(&self, key_len: usize, location: Location) {
         let bytes = item_bytes(key_len, location);
-        if let Some(live) = self.usage.read().get(&location.segment) {
+        if let Some(live) = self.usage.load().get(&location.segment) {
             live.fetch_add(bytes, Ordering::Relaxed);
             return;
         }
-        let mut usage = self.usage.write();
-        usage.entry(location.segment).or_default().fetch_add(bytes, Ordering::Relaxed);
+        let live = Arc::new(AtomicU64::new(0));
+        let before = self.usage.rcu(|usage| {
+            let mut usage = BTreeMap::clone(usage);
+            usage.entry(location.segment).or_insert_with(|| Arc::clone(&live));
+            usage
+        });
+        // Another writer may have been first.
+        before.get(&location.segment).unwrap_or(&live).fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Counts the bytes of an item as dead.
     pub(super) fn add_dead(&self, key_len: usize, location: Location) {
-        if let Some(live) = self.usage.read().get(&location.segment) {
+        if let Some(live) = self.usage.load().get(&location.segment) {
             let bytes = item_bytes(key_len, location);
             let _ = live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |live| {
                 Some(live.saturating_sub(bytes))

@@ -10,6 +10,8 @@
 
 use std::borrow::Cow;
 
+use sira_log::checksum::crc32c_combine;
+
 use super::NamespaceId;
 use crate::error::{Result, StorageError};
 use crate::limits::{BLOCK_BYTES, BLOCK_VALUE_BYTES_MIN};
@@ -17,6 +19,10 @@ use crate::version::Version;
 
 /// Bytes of the fixed part.
 pub(super) const ITEM_BYTES: usize = 28;
+
+/// From this size on, combining the value's checksum into those of item and frame is quicker than
+/// going over the value twice.
+const COMBINE_BYTES_MIN: usize = 4096;
 
 /// The value lies apart from the item and has a checksum for each block.
 const FLAG_BLOCKS: u8 = 1;
@@ -192,12 +198,16 @@ impl NewItem<'_> {
                 let crc = crc32c::crc32c(block);
                 out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
                 at += 4;
-                whole = crc32c::crc32c_combine(whole, crc, block.len());
+                whole = crc32c_combine(whole, crc, block.len());
             }
             value_crc = Some(whole);
         }
         let mut crc = lead_crc(&out[..24], version, &out[ITEM_BYTES..]);
-        if !header.blocks {
+        if !header.blocks && alone && self.value.len() >= COMBINE_BYTES_MIN {
+            let value = crc32c::crc32c(self.value);
+            crc = crc32c_combine(crc, value, self.value.len());
+            value_crc = Some(value);
+        } else if !header.blocks {
             crc = crc32c::crc32c_append(crc, self.value);
         }
         out[24..ITEM_BYTES].copy_from_slice(&crc.to_le_bytes());

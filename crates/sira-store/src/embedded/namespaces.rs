@@ -4,7 +4,7 @@
 //! drop a namespace is to take its number out of the table: its objects are invisible from then on,
 //! and their space is reclaimed later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -35,8 +35,16 @@ impl KeyCount {
 #[derive(Debug, Default, Clone)]
 struct Table {
     ids: BTreeMap<String, u32>,
-    counts: HashMap<u32, Arc<KeyCount>>,
+    /// By number, ascending: every new number is the greatest.
+    counts: Vec<(u32, Arc<KeyCount>)>,
     next: u32,
+}
+
+impl Table {
+    fn count(&self, id: u32) -> Option<&KeyCount> {
+        let at = self.counts.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.counts.get(at).map(|(_, count)| &**count)
+    }
 }
 
 /// The stored form.
@@ -85,6 +93,7 @@ impl Namespaces {
                 )));
             }
             table.counts = stored.namespaces.values().map(|id| (*id, Arc::default())).collect();
+            table.counts.sort_unstable_by_key(|(id, _)| *id);
             table.ids = stored.namespaces;
             table.next = stored.next;
         }
@@ -102,7 +111,7 @@ impl Namespaces {
 
     /// Whether the number is in use.
     pub(super) fn is_live(&self, id: NamespaceId) -> bool {
-        self.table.load().counts.contains_key(&id.0)
+        self.table.load().count(id.0).is_some()
     }
 
     /// Lends the key count of a namespace that is in use.
@@ -111,7 +120,7 @@ impl Namespaces {
         id: NamespaceId,
         visit: impl FnOnce(&KeyCount) -> R,
     ) -> Option<R> {
-        self.table.load().counts.get(&id.0).map(|count| visit(count))
+        self.table.load().count(id.0).map(visit)
     }
 
     /// The number of this name, taken durably if it is new.
@@ -133,7 +142,7 @@ impl Namespaces {
         self.change(|table| {
             let id = table.ids.remove(name);
             if let Some(id) = id {
-                table.counts.remove(&id);
+                table.counts.retain(|(other, _)| *other != id);
             }
             Ok((id.is_some(), id.map(NamespaceId)))
         })
@@ -145,7 +154,7 @@ impl Namespaces {
         self.change(|table| {
             let old = table.ids.remove(name);
             if let Some(old) = old {
-                table.counts.remove(&old);
+                table.counts.retain(|(other, _)| *other != old);
             }
             Ok((true, (old.map(NamespaceId), take(table, name)?)))
         })
@@ -205,6 +214,6 @@ fn take(table: &mut Table, name: &str) -> Result<NamespaceId> {
         StorageError::too_large("the store has used all of its namespace numbers")
     })?;
     table.ids.insert(name.to_owned(), id);
-    table.counts.insert(id, Arc::default());
+    table.counts.push((id, Arc::default()));
     Ok(NamespaceId(id))
 }

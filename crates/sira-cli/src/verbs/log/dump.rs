@@ -308,11 +308,13 @@ pub fn tail(root: &Path, output: Output, args: &TailArgs) -> Outcome {
     for one in &last {
         output.result(one, || one.text())?;
     }
-    while !args.no_follow {
+    if args.no_follow {
+        return walk.finish();
+    }
+    loop {
         match walk.next(output)? {
             Some(shown) => shown.iter().try_for_each(|one| output.result(one, || one.text()))?,
             None => SystemEnv.sleep(POLL),
         }
     }
-    walk.finish()
 }

@@ -87,7 +87,7 @@ pub(in super::super) fn config_get(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 pub(in super::super) fn config_set(call: &mut Call<'_, '_>) -> Outcome {
-    if call.args.len() % 2 != 0 {
+    if !call.args.len().is_multiple_of(2) {
         return Err(Failure::SYNTAX);
     }
     let fixed = fixed(call.shared);

@@ -40,9 +40,9 @@ impl Conditions {
     fn hold(self, current: Option<u64>, new: i64) -> bool {
         match current.map(|at| i64::try_from(at).unwrap_or(i64::MAX)) {
             Some(current) => {
-                !self.without
-                    && !(self.later && new <= current)
-                    && !(self.earlier && new >= current)
+                let late = self.later && new <= current;
+                let early = self.earlier && new >= current;
+                !(self.without || late || early)
             }
             None => !self.with && !self.later,
         }

@@ -265,7 +265,7 @@ pub(in super::super) fn mget(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 fn set_many(call: &mut Call<'_, '_>, only_absent: bool) -> Result<bool, Failure> {
-    if call.args.len() % 2 == 0 {
+    if call.args.len().is_multiple_of(2) {
         return Err(call.arity_error());
     }
     let space = call.space();

@@ -1,5 +1,7 @@
 //! Behaviour of the server beyond single replies.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

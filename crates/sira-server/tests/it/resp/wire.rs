@@ -1,5 +1,7 @@
 //! A client that speaks bytes, the door under test, and a real Redis beside it.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "these are helpers of tests")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -24,37 +24,53 @@ const VERSION_OFFSET: usize = BinaryLogFormat::HEAD_BYTES + 24;
 /// Bytes from the start of a frame to the offset of the record's data.
 const DATA_OFFSET: usize = BinaryLogFormat::HEAD_BYTES + 4;
 
+/// Values up to this size are copied out: that is quicker than counting one more reader of the
+/// segment, and a small value that is kept long keeps no whole segment with it.
+const COPY_BYTES_MAX: usize = 1024;
+
 /// A segment can go between the look into the index and the read; the index then has a newer place.
 const TRIES: usize = 64;
 
 /// A key with its namespace in front, as the index has it.
-#[derive(Debug, Clone)]
-pub(crate) struct FullKey {
-    bytes: [u8; KEY_BYTES_MAX + 4],
-    len: usize,
+#[derive(Debug)]
+pub(crate) enum FullKey {
+    Short { bytes: [u8; FullKey::SHORT], len: usize },
+    Long(Vec<u8>),
 }
 
 impl FullKey {
+    /// Keys up to this length are put together on the stack.
+    const SHORT: usize = 128;
+
     /// Keys over the limit are nowhere in the index; see [`FullKey::checked`] for writes.
+    #[inline]
     pub(crate) fn new(namespace: NamespaceId, key: &[u8]) -> Option<Self> {
-        if key.len() > KEY_BYTES_MAX {
-            return None;
+        let namespace = namespace.0.to_be_bytes();
+        let len = namespace.len() + key.len();
+        if len <= Self::SHORT {
+            let mut bytes = [0; Self::SHORT];
+            bytes[..4].copy_from_slice(&namespace);
+            bytes[4..len].copy_from_slice(key);
+            return Some(Self::Short { bytes, len });
         }
-        let mut bytes = [0; KEY_BYTES_MAX + 4];
-        bytes[..4].copy_from_slice(&namespace.0.to_be_bytes());
-        bytes[4..4 + key.len()].copy_from_slice(key);
-        Some(Self { bytes, len: key.len() + 4 })
+        (key.len() <= KEY_BYTES_MAX).then(|| Self::Long([&namespace, key].concat()))
     }
 
     pub(crate) fn checked(namespace: NamespaceId, key: &[u8]) -> Result<Self> {
-        Self::new(namespace, key).ok_or_else(|| {
-            StorageError::too_large(format!("the key is longer than {KEY_BYTES_MAX} bytes"))
-        })
+        Self::new(namespace, key).ok_or_else(key_too_long)
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        match self {
+            Self::Short { bytes, len } => bytes.get(..*len).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
     }
+}
+
+pub(super) fn key_too_long() -> StorageError {
+    StorageError::too_large(format!("the key is longer than {KEY_BYTES_MAX} bytes"))
 }
 
 /// The coarse expiry of an index entry: seconds, rounded down, never 0 for a time.
@@ -129,11 +145,12 @@ pub(super) fn with_item<R>(
         return Ok(None);
     }
     let Some(full) = FullKey::new(namespace, key) else { return Ok(None) };
-    let now_ms = engine.env.now_ms();
     for _ in 0..TRIES {
         let location = engine.index.get(full.bytes());
         engine.gate.pass();
         let Some(location) = location else { return Ok(None) };
+        // What never expires needs no clock.
+        let now_ms = if location.expiry == 0 { 0 } else { engine.env.now_ms() };
         if coarsely_expired(location.expiry, now_ms) == Some(true) {
             return Ok(None);
         }
@@ -238,16 +255,24 @@ pub(super) fn value_range(
     } else {
         (0, size)
     };
-    let bytes = segment.read(value_offset + first, (last - first) as usize)?;
+    let (from, len) = (value_offset + first, (last - first) as usize);
+    let small = segment.slice(from, len).filter(|_| len <= COPY_BYTES_MAX);
+    let held = if small.is_none() { segment.read(from, len)? } else { Bytes::new() };
+    let bytes = small.unwrap_or(&held);
     let valid = if item.header.blocks {
-        item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, &bytes)
+        item.verify(None) && item.verify_blocks((first / BLOCK_BYTES as u64) as usize, bytes)
     } else {
-        item.verify(Some(&bytes))
+        item.verify(Some(bytes))
     };
     if !valid {
         return Err(mismatch(segment));
     }
-    Ok(bytes.slice((start - first) as usize..(end - first) as usize))
+    let wanted = (start - first) as usize..(end - first) as usize;
+    Ok(match small {
+        Some(bytes) => Bytes::copy_from_slice(bytes.get(wanted).unwrap_or_default()),
+        None if wanted.len() == len => held,
+        None => held.slice(wanted),
+    })
 }
 
 pub(super) fn head(
@@ -265,7 +290,10 @@ pub(super) fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {
     StoredObject {
         version: item.version,
         expires_at_ms: item.header.expires_at_ms(),
-        metadata: Bytes::copy_from_slice(item.metadata()),
+        metadata: match item.metadata() {
+            [] => Bytes::new(),
+            metadata => Bytes::copy_from_slice(metadata),
+        },
         value,
         size: u64::from(item.header.value_len),
     }

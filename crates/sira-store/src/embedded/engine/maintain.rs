@@ -1,6 +1,7 @@
 //! What the engine does by itself: collects expired objects and dropped namespaces, reclaims
 //! segments, writes checkpoints.
 
+use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -164,7 +165,11 @@ fn remove_rewritten(engine: &Engine, state: &mut State) -> Result<u64> {
     let mut removed = 0;
     while let Some(id) = state.rewritten.last().copied() {
         engine.log.remove_segment(id)?;
-        engine.usage.write().remove(&id);
+        engine.usage.rcu(|usage| {
+            let mut usage = BTreeMap::clone(usage);
+            usage.remove(&id);
+            usage
+        });
         state.rewritten.pop();
         removed += 1;
     }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use parking_lot::{Mutex, RwLock};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use sira_log::disk::Disk;
 use sira_log::log::{SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::LogPosition;
@@ -39,8 +40,15 @@ pub(super) fn open(
         background: options.background,
     };
     let (log, report) = SegmentLog::open(Arc::clone(&disk), Arc::clone(&env), root, log_options)?;
-    let namespaces =
-        Namespaces::open(Arc::clone(&disk), root.join(".metadata").join("namespaces.json"))?;
+    let names = root.join(".metadata").join("namespaces.json");
+    if log.appended() > 0 && !disk.exists(&names) {
+        // A new table would give the numbers of old namespaces to new ones.
+        return Err(StorageError::corrupt(format!(
+            "{} is missing, so nothing says which objects are whose: restore it from a backup",
+            names.display()
+        )));
+    }
+    let namespaces = Namespaces::open(Arc::clone(&disk), names)?;
 
     let loaded = checkpoint::load_newest(&*disk, root, &log)?;
     let clock = HybridClock::default();
@@ -57,16 +65,14 @@ pub(super) fn open(
     };
 
     let waiters = Arc::new(DurableWaiters::default());
-    let timed_sync = Arc::new(AtomicBool::new(false));
     let engine = Arc::new(Engine {
         index,
         namespaces,
         stripes: Stripes::new(),
         gate: Gate::default(),
         clock,
-        usage: RwLock::default(),
+        usage: ArcSwap::default(),
         waiters: Arc::clone(&waiters),
-        timed_sync: Arc::clone(&timed_sync),
         maintenance: Maintenance::new(from, generation),
         maintenance_error: Mutex::new(None),
         worker: Mutex::new(None),
@@ -80,7 +86,7 @@ pub(super) fn open(
     count_index(&engine)?;
     replay::replay(&engine, from)?;
     spool::clean(&engine)?;
-    watch(&engine, waiters, timed_sync);
+    watch(&engine, waiters);
     if engine.options.background {
         maintain::start_worker(&engine)?;
     }
@@ -88,10 +94,9 @@ pub(super) fn open(
 }
 
 /// Wakes waiting tasks after each sync.
-fn watch(engine: &Arc<Engine>, waiters: Arc<DurableWaiters>, timed_sync: Arc<AtomicBool>) {
+fn watch(engine: &Arc<Engine>, waiters: Arc<DurableWaiters>) {
     let weak = Arc::downgrade(engine);
     engine.log.watch_durable(Arc::new(move || {
-        timed_sync.store(false, Ordering::Release);
         if let Some(engine) = weak.upgrade() {
             waiters.wake(engine.log.durable(), engine.log.check_writable().is_err());
         }
@@ -129,13 +134,13 @@ fn count_index(engine: &Engine) -> Result<()> {
         std::ops::ControlFlow::Continue(())
     });
     flush(current, &mut gone);
-    *engine.usage.write() =
-        usage.into_iter().map(|(id, bytes)| (id, Arc::new(AtomicU64::new(bytes)))).collect();
+    let usage = usage.into_iter().map(|(id, bytes)| (id, Arc::new(AtomicU64::new(bytes))));
+    engine.usage.store(Arc::new(usage.collect()));
     for id in gone {
         maintain::purge(engine, id);
     }
     // An entry whose segment is gone would be a loss; say so rather than answer "not there".
-    let missing = engine.usage.read().keys().find(|id| engine.log.segment(**id).is_none()).copied();
+    let missing = engine.usage.load().keys().find(|id| engine.log.segment(**id).is_none()).copied();
     match missing {
         Some(id) if engine.log.damage().iter().all(|damage| damage.segment != id) => {
             Err(StorageError::corrupt(format!(

@@ -35,7 +35,7 @@ pub(super) fn reclaim(engine: &Engine, state: &mut State) -> Result<u64> {
         let used = segment.used().max(1);
         let live = engine
             .usage
-            .read()
+            .load()
             .get(&segment.id)
             .map_or(0, |live| live.load(Ordering::Relaxed))
             .min(used);

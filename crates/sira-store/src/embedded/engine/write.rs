@@ -8,10 +8,10 @@ use super::super::index::Location;
 use super::super::item::{NewItem, Op};
 use super::super::{Commit, NamespaceId, Ticket, WriteOptions};
 use super::Engine;
-use super::lookup::{FullKey, coarse_expiry};
+use super::lookup::{FullKey, coarse_expiry, key_too_long};
 use crate::error::{Result, StorageError};
 use crate::limits::{
-    BLOCK_ALIGN_BYTES, METADATA_BYTES_MAX, STREAM_VALUE_BYTES_MAX, VALUE_BYTES_MAX,
+    BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, METADATA_BYTES_MAX, STREAM_VALUE_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::version::Version;
 
@@ -54,7 +54,9 @@ pub(crate) fn check(engine: &Engine, change: &Change<'_>) -> Result<()> {
     if !engine.namespaces.is_live(change.namespace) {
         return Err(StorageError::not_found("the namespace was dropped"));
     }
-    FullKey::checked(change.namespace, change.key)?;
+    if change.key.len() > KEY_BYTES_MAX {
+        return Err(key_too_long());
+    }
     if let Some(put) = change.put {
         if put.value.len() as u64 > STREAM_VALUE_BYTES_MAX {
             return Err(StorageError::too_large(format!(
