@@ -220,6 +220,9 @@ impl Model {
         self.take_table(found)?;
         let objects: Objects = found.values().map(|(id, objects)| (*id, objects)).collect();
         let mut spaces = self.allowed(&objects, survival, now_ms)?;
+        for (id, key, ghost) in self.ghosts(now_ms) {
+            spaces.entry(id).or_default().entry(key).or_insert(ghost);
+        }
         self.last_version = self.durable_version;
         for (id, objects) in objects {
             let space = spaces.entry(id).or_default();
@@ -245,6 +248,24 @@ impl Model {
         self.pending.clear();
         self.forget_dropped();
         Ok(())
+    }
+
+    /// Expired objects of writes that were not durable. Whether their removal survived shows only
+    /// when the clock goes back.
+    fn ghosts(&self, now_ms: u64) -> Vec<(NamespaceId, Vec<u8>, Rc<Entry>)> {
+        let mut ghosts = Vec::new();
+        for change in self.pending.iter().flat_map(|step| &step.changes) {
+            let (id, key) = change.key();
+            let entry = match change {
+                Change::Put(_, _, entry) => Some(entry),
+                Change::Delete(..) => self.durable.get(&id).and_then(|space| space.get(key)),
+            };
+            if let Some(entry) = entry.filter(|entry| entry.is_expired(now_ms)) {
+                entry.limbo.set(true);
+                ghosts.push((id, key.to_vec(), Rc::clone(entry)));
+            }
+        }
+        ghosts
     }
 
     /// Takes the table that was found, if it is the model's or one of those that may be.
