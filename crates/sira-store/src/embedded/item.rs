@@ -136,6 +136,7 @@ pub(super) struct EncodedLead {
 }
 
 /// Bytes that mostly fit on the stack.
+#[allow(clippy::large_enum_variant, reason = "on the stack, so that small writes allocate nothing")]
 #[derive(Debug)]
 pub(super) enum Lead {
     Small { bytes: [u8; Lead::SMALL], len: usize },
