@@ -44,6 +44,9 @@ use page::{Body, LOCATION_BYTES, Put};
 /// Longest key of the index, in bytes: a namespace and a user's key.
 pub const KEY_BYTES_MAX: usize = 4 + crate::limits::KEY_BYTES_MAX;
 
+/// Bytes of a page that a search reads, but for one entry: lock, header and slots.
+const SEARCHED_BYTES: usize = 12 * 64;
+
 /// Where the newest frame of a key lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Location {
@@ -155,6 +158,11 @@ impl<'g> Path<'g> {
         *self.middle.value(self.slot)
     }
 
+    /// The leaf behind, if it hangs on the same node.
+    fn next(&self) -> Option<Leaf> {
+        (self.slot + 1 < self.middle.len()).then(|| *self.middle.value(self.slot + 1))
+    }
+
     /// First key that is behind the leaf, if any is.
     fn end(&self) -> Option<&'g [u8]> {
         if self.slot + 1 < self.middle.len() {
@@ -195,7 +203,7 @@ impl Index {
         let guard = epoch::pin();
         loop {
             let leaf = self.descend(key, &guard)?.leaf();
-            self.arena.prefetch(leaf.page);
+            self.arena.prefetch::<SEARCHED_BYTES>(leaf.page);
             let body = self.arena.page(leaf.page).read();
             if body.generation == leaf.generation {
                 return body.search(key).ok().map(|at| body.location(at));
@@ -298,7 +306,7 @@ impl Index {
     ) -> Option<R> {
         loop {
             let leaf = self.descend(key, guard)?.leaf();
-            self.arena.prefetch(leaf.page);
+            self.arena.prefetch::<SEARCHED_BYTES>(leaf.page);
             let mut body = self.arena.page(leaf.page).write();
             if body.generation == leaf.generation {
                 return Some(change(&mut body));

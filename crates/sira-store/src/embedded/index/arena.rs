@@ -72,13 +72,13 @@ impl Arena {
         unsafe { &(*self.address(id)).0 }
     }
 
-    /// Asks the processor to fetch what a lookup reads first: lock, header and slots.
-    pub(super) fn prefetch(&self, id: PageId) {
+    /// Asks the processor to fetch the first bytes of a page.
+    pub(super) fn prefetch<const BYTES: usize>(&self, id: PageId) {
         #[cfg(target_arch = "x86_64")]
         {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let address = self.address(id).cast::<i8>();
-            for line in 0..12 {
+            for line in 0..BYTES.min(PAGE_BYTES) / 64 {
                 // SAFETY: a prefetch has no effect that a program can see, whatever the address;
                 // this one lies within the page.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(line * 64)) };

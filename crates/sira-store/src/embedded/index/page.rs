@@ -22,7 +22,7 @@ const HEAD_BYTES: usize = 4;
 const SPARSE_BYTES: usize = AREA_BYTES / 3;
 
 /// A leaf, without the lock that guards it.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Body {
     /// Changed whenever the leaf hands a part of its key range to another one.
@@ -62,6 +62,10 @@ impl Slot {
     fn read(bytes: &[u8; SLOT_BYTES]) -> Self {
         Self(u64::from_le_bytes(*bytes))
     }
+    /// The same for an entry that lies elsewhere.
+    fn moved(self, offset: usize) -> Self {
+        Self(self.0 & !0xFFFF_0000 | (offset as u64) << 16)
+    }
     fn head(self) -> u32 {
         (self.0 >> 32) as u32
     }
@@ -95,18 +99,33 @@ fn tail(suffix: &[u8]) -> &[u8] {
 
 /// Number of leading bytes that are the same.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    let (words_a, words_b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let mut same = 0;
+    for (a, b) in words_a.iter().zip(words_b) {
+        let difference = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if difference != 0 {
+            return same + difference.trailing_zeros() as usize / 8;
+        }
+        same += 8;
+    }
+    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }
+
+/// Heads and short tails are copied whole, whatever their length.
+const KEY_BUFFER_BYTES: usize = KEY_BYTES_MAX + HEAD_BYTES + SHORT_TAIL_BYTES;
+/// Tails of up to so many bytes are copied as if they had as many: behind each lies a location.
+const SHORT_TAIL_BYTES: usize = 16;
+const _: () = assert!(SHORT_TAIL_BYTES <= LOCATION_BYTES);
 
 /// Room for any key, to rebuild the keys of one leaf in.
 pub(super) struct KeyBuffer {
-    bytes: [u8; KEY_BYTES_MAX + HEAD_BYTES],
+    bytes: [u8; KEY_BUFFER_BYTES],
     prefix: usize,
 }
 
 impl KeyBuffer {
     pub(super) fn new(leaf: &Body) -> Self {
-        let mut buffer = Self { bytes: [0; KEY_BYTES_MAX + HEAD_BYTES], prefix: 0 };
+        let mut buffer = Self { bytes: [0; KEY_BUFFER_BYTES], prefix: 0 };
         buffer.enter(leaf);
         buffer
     }
@@ -120,12 +139,23 @@ impl KeyBuffer {
 
     /// The key at `at` of the leaf that was entered last.
     pub(super) fn key(&mut self, leaf: &Body, at: usize) -> &[u8] {
+        self.entry(leaf, at).0
+    }
+
+    /// The key and the location at `at` of the leaf that was entered last.
+    pub(super) fn entry(&mut self, leaf: &Body, at: usize) -> (&[u8], Location) {
         let slot = leaf.slot(at);
-        let tail = leaf.tail(slot);
+        let entry = &leaf.area[slot.offset()..];
         let start = self.prefix + HEAD_BYTES;
         self.bytes[self.prefix..start].copy_from_slice(&slot.head().to_be_bytes());
-        self.bytes[start..start + tail.len()].copy_from_slice(tail);
-        &self.bytes[..self.prefix + slot.length()]
+        let tail = slot.tail_bytes();
+        if tail <= SHORT_TAIL_BYTES {
+            self.bytes[start..start + SHORT_TAIL_BYTES].copy_from_slice(&entry[..SHORT_TAIL_BYTES]);
+        } else {
+            self.bytes[start..start + tail].copy_from_slice(&entry[..tail]);
+        }
+        let location = entry[tail..].first_chunk().map_or([0; LOCATION_BYTES], |bytes| *bytes);
+        (&self.bytes[..self.prefix + slot.length()], Location::from_bytes(&location))
     }
 }
 
@@ -157,6 +187,11 @@ impl Body {
 
     fn slot(&self, at: usize) -> Slot {
         Slot::read(&self.slots()[at])
+    }
+
+    fn set_slot(&mut self, at: usize, slot: Slot) {
+        let start = at * SLOT_BYTES;
+        self.area[start..start + SLOT_BYTES].copy_from_slice(&slot.0.to_le_bytes());
     }
 
     fn tail(&self, slot: Slot) -> &[u8] {
@@ -240,13 +275,14 @@ impl Body {
             self.clear(key);
         }
         let prefix = usize::from(self.prefix);
-        let shared = common_prefix(self.prefix(), key);
+        let shared =
+            if key.starts_with(self.prefix()) { prefix } else { common_prefix(self.prefix(), key) };
         let growth = (prefix - shared) * self.count();
         let entry = entry_bytes(key.len() - shared);
         if shared == prefix && entry <= self.free() {
             self.insert(at, key, location);
         } else if self.live() + growth + entry + HEAD_BYTES <= AREA_BYTES {
-            let source = self.clone();
+            let source = *self;
             self.fill(&source.with(at, key, location));
             if at == source.count() {
                 self.ascending = source.ascending.saturating_add(1);
@@ -279,8 +315,7 @@ impl Body {
         rest[..LOCATION_BYTES].copy_from_slice(&location.to_bytes());
         let start = at * SLOT_BYTES;
         self.area.copy_within(start..count * SLOT_BYTES, start + SLOT_BYTES);
-        self.area[start..start + SLOT_BYTES]
-            .copy_from_slice(&Slot::new(suffix, offset).0.to_le_bytes());
+        self.set_slot(at, Slot::new(suffix, offset));
         self.heap = offset as u16;
         self.count += 1;
         self.ascending = if at == count { self.ascending.saturating_add(1) } else { 0 };

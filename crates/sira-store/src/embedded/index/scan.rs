@@ -4,6 +4,7 @@ use std::ops::{Bound, ControlFlow, Range};
 
 use crossbeam_epoch as epoch;
 
+use super::arena::PAGE_BYTES;
 use super::page::{Body, KeyBuffer};
 use super::{Index, Location};
 
@@ -33,13 +34,16 @@ impl Walk {
         loop {
             let path = index.descend(&self.cursor, &guard)?;
             let leaf = path.leaf();
-            index.arena.prefetch(leaf.page);
+            index.arena.prefetch::<PAGE_BYTES>(leaf.page);
             let body = index.arena.page(leaf.page).read();
             if body.generation != leaf.generation {
                 continue;
             }
-            self.leaf.clone_from(&body);
+            self.leaf = *body;
             drop(body);
+            if let Some(next) = path.next() {
+                index.arena.prefetch::<PAGE_BYTES>(next.page);
+            }
             let start =
                 if self.cursor.is_empty() { 0 } else { self.leaf.lower_bound(&self.cursor) };
             let end = match path.end() {
@@ -80,11 +84,11 @@ impl Index {
             let leaf = &walk.leaf;
             let mut keys = KeyBuffer::new(leaf);
             for at in range {
-                let key = keys.key(leaf, at);
+                let (key, location) = keys.entry(leaf, at);
                 if std::mem::take(&mut first) && key == start {
                     continue;
                 }
-                if visit(key, leaf.location(at)).is_break() {
+                if visit(key, location).is_break() {
                     return;
                 }
             }

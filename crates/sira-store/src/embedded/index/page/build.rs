@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::Location;
-use super::{AREA_BYTES, Body, KeyBuffer, common_prefix, entry_bytes, fence};
+use super::{AREA_BYTES, Body, KeyBuffer, LOCATION_BYTES, common_prefix, entry_bytes, fence};
 
 /// Keys in a row that were added at the end, from which on a full leaf is taken to be filled in
 /// order: it stays full, and the new key begins the next leaf.
@@ -97,9 +97,23 @@ impl Body {
 
     /// Adds entries of `source` behind all others; they begin with the prefix and fit.
     fn append(&mut self, source: &Self, range: Range<usize>) {
-        let mut buffer = KeyBuffer::new(source);
-        for at in range {
-            self.insert(self.count(), buffer.key(source, at), source.location(at));
+        if self.prefix == source.prefix {
+            for at in range {
+                let slot = source.slot(at);
+                let bytes = slot.tail_bytes() + LOCATION_BYTES;
+                let offset = usize::from(self.heap) - bytes;
+                let entry = &source.area[slot.offset()..slot.offset() + bytes];
+                self.area[offset..offset + bytes].copy_from_slice(entry);
+                self.set_slot(self.count(), slot.moved(offset));
+                self.heap = offset as u16;
+                self.count += 1;
+            }
+        } else {
+            let mut buffer = KeyBuffer::new(source);
+            for at in range {
+                let (key, location) = buffer.entry(source, at);
+                self.insert(self.count(), key, location);
+            }
         }
     }
 
@@ -126,7 +140,7 @@ impl Body {
         key: &[u8],
         location: Location,
     ) -> Vec<u8> {
-        let source = self.clone();
+        let source = *self;
         let at = source.lower_bound(key);
         if source.ascends(key) || !key.starts_with(source.prefix()) {
             // Keys without the prefix are before or after all others.
@@ -155,7 +169,7 @@ impl Body {
         if self.live() + right.live() > 2 * SHARED_BYTES_MAX {
             return None;
         }
-        let (low, high) = (self.clone(), right.clone());
+        let (low, high) = (*self, *right);
         let at = if in_left { low.lower_bound(key) } else { high.lower_bound(key) };
         let both = if in_left {
             let [a, b, c] = low.with(at, key, location);
@@ -183,7 +197,7 @@ impl Body {
         if range.len() == self.count() {
             self.clear(&[]);
         } else if !range.is_empty() {
-            let source = self.clone();
+            let source = *self;
             let (low, high) = (0..range.start, range.end..source.count());
             self.fill(&[Part::Old(&source, low), Part::Old(&source, high)]);
         }
@@ -192,7 +206,7 @@ impl Body {
     /// Keeps only the entries of a range, without dead bytes between them.
     pub(in super::super) fn keep(&mut self, range: Range<usize>) {
         if range.len() != self.count() || self.dead > 0 {
-            let source = self.clone();
+            let source = *self;
             self.fill(&[Part::Old(&source, range)]);
         }
     }
@@ -200,7 +214,7 @@ impl Body {
     /// Takes the contents of another leaf; the generation stays.
     fn copy(&mut self, other: &Self) {
         let generation = self.generation;
-        self.clone_from(other);
+        *self = *other;
         self.generation = generation;
     }
 
@@ -214,7 +228,7 @@ impl Body {
             self.copy(right);
             return true;
         }
-        let source = self.clone();
+        let source = *self;
         let both = [Part::Old(&source, 0..source.count()), Part::Old(right, 0..right.count())];
         let fits = entries_bytes(&both, shared_prefix(&both).len()) <= MERGED_BYTES_MAX;
         if fits {
