@@ -3,6 +3,7 @@
 pub mod args;
 pub mod data;
 pub mod report;
+pub mod servers;
 
 use std::time::{Duration, Instant};
 

@@ -142,7 +142,7 @@ impl Shared {
     /// Empties databases.
     pub(crate) fn flush(&self, databases: impl Iterator<Item = usize>) -> sira_store::Result<()> {
         for database in databases {
-            self.engine.drop_namespace(&space_name(database))?;
+            self.engine.clear_namespace(&space_name(database))?;
         }
         self.reload_spaces()
     }

@@ -152,11 +152,14 @@ impl Engine {
     }
 
     /// Empties a namespace, making it if it is not there, in constant visible time. Its number
-    /// changes. It is durable when this returns.
+    /// changes, unless it was empty. It is durable when this returns.
     ///
     /// # Errors
     /// As [`Engine::namespace`].
     pub fn clear_namespace(&self, name: &str) -> Result<NamespaceId> {
+        if let Some(id) = self.find_namespace(name).filter(|id| self.count(*id) == 0) {
+            return Ok(id);
+        }
         let (old, new) = self.namespaces.clear(name)?;
         if let Some(old) = old {
             self.maintenance.dropped(old);
