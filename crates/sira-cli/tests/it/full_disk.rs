@@ -1,11 +1,10 @@
 //! The real binary on a disk that fills up: a tmpfs of 24 MiB in a mount namespace of its own.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Server, noise};
+use crate::support::{Server, http, noise};
 
 /// A process that keeps the mount namespace, and with it the small disk, alive.
 struct SmallDisk {
@@ -49,23 +48,6 @@ impl Drop for SmallDisk {
         let _ = self.keeper.kill();
         let _ = self.keeper.wait();
     }
-}
-
-/// Sends a request and returns status and body.
-fn http(server: &Server, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let address = server.http.trim_start_matches("http://");
-    let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(body).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let split = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
-    (status, answer[split + 4..].to_vec())
 }
 
 fn value(n: u64) -> Vec<u8> {

@@ -10,9 +10,11 @@
 mod bench;
 mod config;
 mod cp;
+mod crash;
 mod documents;
 mod full_disk;
 mod log;
+mod many_sockets;
 mod serve;
 mod support;
 mod verbs;

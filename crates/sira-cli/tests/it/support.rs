@@ -1,6 +1,7 @@
 //! Runs the binary and reads what it says.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -200,4 +201,34 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
             state as u8
         })
         .collect()
+}
+
+/// Sends a request and returns status and body.
+pub fn http(server: &Server, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let address = server.http.trim_start_matches("http://");
+    http_to(address, method, path, body).unwrap()
+}
+
+/// As [`http`], to a server that may go away meanwhile.
+pub fn http_to(
+    address: &str,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<(u16, Vec<u8>)> {
+    let mut stream = TcpStream::connect(address)?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+    let Some(split) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Err(cut);
+    };
+    let status = std::str::from_utf8(&answer[9..12]).unwrap().parse().unwrap();
+    Ok((status, answer[split + 4..].to_vec()))
 }
