@@ -4,3 +4,4 @@
 
 mod golden;
 mod simulation;
+mod small;
