@@ -5,3 +5,4 @@
 mod damage;
 mod golden;
 mod simulation;
+mod small;
