@@ -1,7 +1,7 @@
 //! The ordered index in memory: from keys to places in the log.
 //!
-//! A B+tree of three levels. The leaves are packed pages of 4 KiB ([`page`]) in one [`arena`],
-//! each behind a shared lock. The two levels above ([`node`]) never change: a split or merge makes
+//! A B+tree of three levels. The leaves are packed pages of 4 KiB (`page`) in one `arena`,
+//! each behind a shared lock. The two levels above (`node`) never change: a split or merge makes
 //! new nodes and swaps a pointer, and old ones are dropped when no thread can hold them any more
 //! (epochs). So readers descend without a lock and take one lock, shared, at the leaf.
 //!

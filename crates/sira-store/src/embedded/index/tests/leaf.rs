@@ -112,7 +112,7 @@ fn ranges_are_taken_out_and_kept() {
         let all: Vec<_> = contents(&body).into_iter().collect();
         let low = random.below(all.len() as u64 + 1) as usize;
         let high = low + random.below((all.len() - low) as u64 + 1) as usize;
-        let mut kept = body.clone();
+        let mut kept = body;
         kept.keep(low..high);
         assert_eq!(contents(&kept), all[low..high].iter().cloned().collect());
         body.remove_all(low..high);
