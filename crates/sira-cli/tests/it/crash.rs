@@ -70,16 +70,13 @@ fn write_resp(address: &str, first: u64, stop: &AtomicBool) -> Acknowledged {
     acknowledged
 }
 
-fn get_resp(stream: &mut TcpStream, key: u64) -> Option<Vec<u8>> {
+fn get_resp(stream: &mut BufReader<TcpStream>, key: u64) -> Option<Vec<u8>> {
     let key = key.to_string();
-    write!(stream, "*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len()).unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.push(byte[0]);
-    }
-    let len: i64 = std::str::from_utf8(&head[1..head.len() - 2]).unwrap().parse().unwrap();
+    let request = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+    let mut head = String::new();
+    stream.read_line(&mut head).unwrap();
+    let len: i64 = head.trim_start_matches('$').trim_end().parse().unwrap();
     let mut value = vec![0; usize::try_from(len).ok()? + 2];
     stream.read_exact(&mut value).unwrap();
     value.truncate(value.len() - 2);
@@ -93,7 +90,7 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     let (mut by_http, mut by_resp): (Acknowledged, Acknowledged) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let server = Server::start(root.path());
-        let mut stream = TcpStream::connect(&server.resp).unwrap();
+        let mut stream = BufReader::new(TcpStream::connect(&server.resp).unwrap());
         // Everything at the end, the newest round's writes after each kill.
         let recent = |all: &[u64]| -> Vec<u64> {
             let from = if round == ROUNDS { 0 } else { (round.max(1) - 1) * 1_000_000 };
