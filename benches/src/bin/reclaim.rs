@@ -98,7 +98,7 @@ fn run(args: &Args, keys: usize, length: Duration, reclaim: bool) -> ([f64; 6], 
         values.check(id, &found.expect("the key is there").value);
     }
     let [mut reads, mut writes] = latencies;
-    let mut at = |figures: &mut Vec<f64>, share: f64| {
+    let at = |figures: &mut Vec<f64>, share: f64| {
         figures.sort_by(f64::total_cmp);
         figures[((figures.len() - 1) as f64 * share) as usize]
     };

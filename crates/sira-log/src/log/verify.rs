@@ -64,12 +64,18 @@ impl SegmentLog {
             self.damage().into_iter().filter(|damage| self.segment(damage.segment).is_none()),
         );
         for segment in self.segments() {
-            verify_segment(&segment, &mut report)?;
+            verify_segment(&segment, self.end_of(&segment), &mut report)?;
         }
         for damage in &report.damage {
             self.report_damage(*damage);
         }
         Ok(report)
+    }
+
+    /// Number after the last record of a sealed segment, where the next one tells it.
+    fn end_of(&self, segment: &Segment) -> Option<u64> {
+        let next = segment.id.checked_add(1).filter(|_| segment.is_sealed())?;
+        self.segment(next).map(|next| next.first_sequence)
     }
 
     /// Puts damaged ranges back from `copy`, or closes them with a hole where it has none, and lets
@@ -91,6 +97,9 @@ impl SegmentLog {
             };
             if self.restore(&segment, damage, copy)? {
                 report.restored.push(damage);
+            } else if damage.start == damage.end {
+                self.close_cut_end(&segment)?;
+                report.lost.push(damage);
             } else {
                 report.saved_to.push(self.save_aside(&segment, damage)?);
                 self.close_with_hole(&segment, damage)?;
@@ -150,7 +159,10 @@ impl SegmentLog {
             flags: 0,
             data_offset: RECORD_HEADER_BYTES as u32,
             salt: segment.salt,
-            sequence: self.sequence_before(segment, damage.start)?,
+            sequence: match self.end_of(segment).filter(|_| damage.end >= segment.used()) {
+                Some(end) => end,
+                None => self.sequence_before(segment, damage.start)?,
+            },
             time: 0,
             count: 0,
         }
@@ -163,6 +175,21 @@ impl SegmentLog {
             damage.start,
             &[&BinaryLogFormat::head(env_len), &header, &zeros, &tail[..count]],
         )
+    }
+
+    /// Closes a sealed segment whose last records were cut off whole with a hole of its own.
+    fn close_cut_end(&self, segment: &Arc<Segment>) -> Result<()> {
+        let start = segment.used();
+        let end = start + BinaryLogFormat::frame_len(RECORD_HEADER_BYTES as u64);
+        let path = &segment.path;
+        let file =
+            self.disk().open(path, OpenMode::Write, end).map_err(LogError::io("open", path))?;
+        file.allocate(end, false).map_err(LogError::io("repair", path))?;
+        drop(file);
+        self.close_with_hole(segment, Damage { segment: segment.id, start, end })?;
+        let whole = Segment::open(&**self.disk(), path, segment.id, OpenMode::Read, 0)?;
+        self.shared.insert_segment(&Arc::new(whole));
+        Ok(())
     }
 
     /// Sequence that the record at `offset` would have by the records before it.
@@ -194,16 +221,20 @@ impl SegmentLog {
     }
 }
 
-/// Checks one segment, and adds what was found to the report.
-fn verify_segment(segment: &Segment, report: &mut VerifyReport) -> Result<()> {
+/// Checks one segment, and adds what was found to the report. `end` is the number after its last
+/// record, where it is known.
+fn verify_segment(segment: &Segment, end: Option<u64>, report: &mut VerifyReport) -> Result<()> {
     let bytes = segment.read_used()?;
     let scanner = segment.scanner(&bytes);
     report.segments += 1;
     report.bytes += bytes.len() as u64;
     let mut offset = 0;
+    let mut sequence = segment.first_sequence;
+    let damage_before = report.damage.len();
     while offset < bytes.len() as u64 {
         match scanner.at(offset, None) {
             Found::Record(record) => {
+                sequence = record.header.sequence + u64::from(record.header.count);
                 match record.header.kind {
                     KIND_HOLE => report.holes += 1,
                     crate::record::KIND_SEGMENT => {}
@@ -220,6 +251,10 @@ fn verify_segment(segment: &Segment, report: &mut VerifyReport) -> Result<()> {
                 offset = end;
             }
         }
+    }
+    // Records that were cut off whole leave nothing behind that could fail its checksum.
+    if report.damage.len() == damage_before && end.is_some_and(|end| sequence < end) {
+        report.damage.push(Damage { segment: segment.id, start: offset, end: offset });
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sira_log::disk::{Disk, OpenMode, SimDisk};
+use sira_log::disk::{Disk, OpenMode, SimDisk, read_all};
 use sira_log::env::SimEnv;
 use sira_log::frame::BinaryLogWriter;
 use sira_log::log::{Entry, Found, SEGMENT_START, SegmentLog, SegmentLogOptions};
@@ -13,6 +13,7 @@ use sira_log::{LogError, LogPosition};
 
 const ROOT: &str = "/log";
 const ACTIVE: &str = "/log/2026-11/messages.002";
+const SEALED: &str = "/log/2026-11/messages.001";
 const MARK: &str = "/log/.metadata/messages.mark";
 
 fn open_with(disk: &SimDisk) -> Result<(SegmentLog, sira_log::log::OpenReport), LogError> {
@@ -209,6 +210,23 @@ fn an_unsynced_end_is_a_prefix_at_every_cut() {
 }
 
 #[test]
+fn a_sealed_segment_is_missed_at_every_cut_and_never_cut() {
+    let small = small(false);
+    let whole = read_all(&small.disk, Path::new(SEALED)).unwrap();
+    for len in 0..whole.len() as u64 {
+        let disk = small.disk.kill();
+        cut(&disk, SEALED, len);
+        let outcome = outcome(&small, &disk, &format!("cut to {len}"));
+        assert!(outcome.damaged, "cut to {len}: nothing says so");
+        let kept = small.ends[..SEALED_RECORDS].iter().filter(|end| **end <= len).count();
+        let kept = if len < SEGMENT_START { 0 } else { kept };
+        assert_eq!(outcome.found.len(), kept + small.data.len() - SEALED_RECORDS);
+        let after = read_all(&disk, Path::new(SEALED)).unwrap();
+        assert_eq!(after, whole[..len as usize], "the sealed segment was written to");
+    }
+}
+
+#[test]
 fn every_flipped_bit_is_reported_or_harmless() {
     for (close, marked) in [(false, true), (true, true), (false, false)] {
         let small = small(close);
@@ -229,5 +247,23 @@ fn every_flipped_bit_is_reported_or_harmless() {
                 assert!(is_whole(&small, &outcome) || outcome.damaged || !was_durable, "{what}");
             }
         }
+    }
+}
+
+#[test]
+fn a_sealed_segment_that_was_cut_is_repaired_once() {
+    let small = small(false);
+    let len = read_all(&small.disk, Path::new(SEALED)).unwrap().len() as u64;
+    let whole = [&[SEGMENT_START], &small.ends[..SEALED_RECORDS - 1]].concat();
+    for len in whole.into_iter().chain([len - 5]) {
+        let disk = small.disk.kill();
+        cut(&disk, SEALED, len / 4 * 4);
+        let (log, _) = open_with(&disk).unwrap();
+        assert_eq!(log.repair(&()).unwrap().lost.len(), 1);
+        assert_eq!(log.verify().unwrap().damage, []);
+        log.check_writable().unwrap();
+        drop(log);
+        let (log, report) = open_with(&disk.crash(len)).unwrap();
+        assert_eq!((report.damage, log.verify().unwrap().damage), (vec![], vec![]));
     }
 }
