@@ -516,7 +516,7 @@ CONFIG foo
 CONFIG GET
 CONFIG GET nothing-like-it
 CONFIG GET databases
-CONFIG GET proto-max-bulk-len maxmemory
+CONFIG GET proto-max-bulk-len
 CONFIG SET a
 CONFIG SET a b c
 CONFIG SET nothing-like-it 1
