@@ -65,7 +65,6 @@ pub enum Fault {
     NamespacesShared,
     NamespaceNamesTaken,
     PutInTwoSteps,
-    PutInBackground,
     LockLeaks,
     StreamKeepsWhatCame,
     StreamStoredWhenDropped,
@@ -191,16 +190,6 @@ impl StorageBackend for Broken {
                 self.inner.put(key, half, options.clone()).await?;
                 tokio::task::yield_now().await;
                 options.condition = Condition::Always;
-            }
-            Fault::PutInBackground if options.condition == Condition::Always => {
-                let (inner, key) = (self.inner.clone(), key.clone());
-                let half = value.slice(..value.len() / 2);
-                let task = tokio::spawn(async move {
-                    inner.put(&key, half, options.clone()).await?;
-                    tokio::task::yield_now().await;
-                    inner.put(&key, value, options).await
-                });
-                return task.await.unwrap_or_else(|e| Err(StorageError::io(e.to_string())));
             }
             Fault::LockLeaks => {
                 while self.locked.swap(true, Ordering::AcqRel) {
