@@ -247,3 +247,25 @@ fn durable_async_wakes_after_the_sync() {
     });
     engine.close().unwrap();
 }
+
+#[test]
+fn bytes_that_rot_under_an_open_engine_are_never_served() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { segment_bytes: 1 << 20, ..options() };
+    let engine = open_with(dir.path(), &env(), options);
+    let ns = engine.namespace("default").unwrap();
+    engine.put(ns, b"large", &[7; 70_000], WriteOptions::default()).unwrap();
+    engine.put(ns, b"small", b"small value", WriteOptions::default()).unwrap();
+    let path = engine.log.active_segment().path.clone();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let small = bytes.windows(11).position(|window| window == b"small value").unwrap();
+    let large = bytes.windows(100).position(|window| window == [7; 100]).unwrap();
+    for (key, at) in [(b"small", small + 3), (b"large", large + 66_000)] {
+        file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+        assert!(matches!(engine.get(ns, key), Err(StorageError::Corrupt(_))));
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
+        assert!(engine.get(ns, key).unwrap().is_some());
+    }
+}
