@@ -41,6 +41,8 @@ use session::Session;
 use shared::Shared;
 use worker::Worker;
 
+#[cfg(feature = "fuzzing")]
+pub use parser::pieces::{Requests, Sender, requests};
 pub use stats::{CommandStats, LATENCY_BUCKETS, RespStats};
 
 /// The version of Redis whose replies these are.

@@ -192,7 +192,12 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
 }
 
 impl Operation {
-    fn into_store(self, durability: sira_store::Durability) -> Result<BatchOperation, Problem> {
+    /// The operation as the store takes it.
+    ///
+    /// # Errors
+    /// 400 for a value that is not given once, a time to live out of range, and conditions that are
+    /// malformed or exclude each other.
+    pub fn into_store(self, durability: sira_store::Durability) -> Result<BatchOperation, Problem> {
         Ok(match self {
             Self::Get(Key { key }) => BatchOperation::Get { key },
             Self::Delete(Key { key }) => BatchOperation::Delete { key },

@@ -4,6 +4,8 @@
 //! how far it came, so that a request that trickles in costs no more than one that comes at once.
 //! It copies nothing but inline requests with quotes: arguments are spans of the given bytes.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod pieces;
 #[cfg(test)]
 mod tests;
 
@@ -188,6 +190,9 @@ impl Parser {
                     None => return Step::Incomplete { missing: 1 },
                     Some(b'*') => match line(bytes, 1) {
                         Line::Partial => return incomplete(bytes, 0, ProtocolError::BigCount),
+                        Line::Whole { end, .. } if is_long(0, end) => {
+                            return Step::Failed(ProtocolError::BigCount);
+                        }
                         Line::Whole { end, value } => {
                             self.seen = end;
                             let count = value.or_else(|| parse_i64(bytes.get(1..end - 2)?));
@@ -215,6 +220,9 @@ impl Parser {
                     let (end, value) = match line(bytes, self.seen + 1) {
                         Line::Partial => {
                             return incomplete(bytes, self.seen, ProtocolError::BigLength);
+                        }
+                        Line::Whole { end, .. } if is_long(self.seen, end) => {
+                            return Step::Failed(ProtocolError::BigLength);
                         }
                         Line::Whole { end, value } => (end, value),
                     };
@@ -252,6 +260,7 @@ impl Parser {
         // A zero byte ends the search for the line's end, as it does in Redis.
         let found = memchr::memchr2(b'\n', 0, bytes.get(self.seen..).unwrap_or(&[]));
         let end = match found.map(|at| self.seen + at) {
+            Some(end) if is_long(0, end + 1) => return Step::Failed(ProtocolError::BigInline),
             Some(end) if bytes.get(end) == Some(&b'\n') => end,
             zero => {
                 self.seen = zero.unwrap_or(bytes.len());
@@ -277,6 +286,12 @@ fn incomplete(bytes: &[u8], start: usize, error: ProtocolError) -> Step {
     } else {
         Step::Incomplete { missing: 1 }
     }
+}
+
+/// Whether a line from `start` to `end` would have been too long before its last byte came: it is
+/// refused however it arrives.
+fn is_long(start: usize, end: usize) -> bool {
+    end - start > RESP_LINE_BYTES_MAX + 1
 }
 
 enum Line {

@@ -1,35 +1,15 @@
+use super::pieces::Sender;
 use super::*;
 use proptest::prelude::*;
 
+const SENDER: Sender = Sender { authenticated: true, bulk_bytes_max: RESP_BULK_BYTES_MAX };
+
 /// All requests of a stream, given in pieces that end at the cuts, and how it ended.
 fn requests(stream: &[u8], cuts: &[usize]) -> (Vec<Vec<Vec<u8>>>, Option<ProtocolError>) {
-    let mut parser = Parser::new(true);
-    let (mut found, mut start) = (Vec::new(), 0);
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
     ends.sort_unstable();
-    ends.push(stream.len());
-    for end in ends {
-        while start < end {
-            match parser.parse(&stream[start..end]) {
-                Step::Incomplete { missing } => {
-                    assert!(missing > 0);
-                    break;
-                }
-                Step::Failed(error) => return (found, Some(error)),
-                Step::Nothing { used } => {
-                    start += used;
-                    parser.reset();
-                }
-                Step::Request { used } => {
-                    let args = parser.args(&stream[start..end]);
-                    found.push(args.from(0).map(<[u8]>::to_vec).collect());
-                    start += used;
-                    parser.reset();
-                }
-            }
-        }
-    }
-    (found, None)
+    let (found, error, _) = pieces::parse(stream, &ends, SENDER);
+    (found, error)
 }
 
 fn whole(stream: &[u8]) -> (Vec<Vec<Vec<u8>>>, Option<ProtocolError>) {
@@ -88,6 +68,26 @@ fn malformed_framing_is_refused() {
     assert_eq!(whole(&[b"*", &long[..]].concat()).1, Some(ProtocolError::BigCount));
     assert_eq!(whole(&[b"*1\r\n$", &long[..]].concat()).1, Some(ProtocolError::BigLength));
     assert_eq!(whole(&[b"\0", &long[..], b"\n"].concat()).1, Some(ProtocolError::BigInline));
+}
+
+#[test]
+fn lines_that_are_too_long_are_refused_however_they_arrive() {
+    for (before, after, error) in [
+        (&b""[..], &b"\n"[..], ProtocolError::BigInline),
+        (b"*", b"\r\n", ProtocolError::BigCount),
+        (b"*1\r\n$", b"\r\n", ProtocolError::BigLength),
+    ] {
+        // The first line that is too long has one byte more than the limit before its last one.
+        let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let fixed = before.len() - start + after.len() - 1;
+        for extra in [0, 1, 5000] {
+            let fill = vec![b'1'; RESP_LINE_BYTES_MAX - fixed + extra];
+            let stream = [before, &fill, after].concat();
+            let at_once = whole(&stream);
+            assert_eq!(at_once.1 == Some(error), extra > 0, "{before:?} {extra}");
+            assert_eq!(requests(&stream, &[stream.len() - 1]), at_once, "{before:?} {extra}");
+        }
+    }
 }
 
 #[test]
