@@ -44,7 +44,9 @@ pub use unpack::unpack_record;
 use crate::disk::{Disk, OsDisk};
 use crate::env::{Env, SystemEnv};
 use crate::error::{LogError, Result};
-use crate::log::{OpenReport, RepairReport, SegmentLog, SegmentLogOptions, VerifyReport};
+use crate::log::{
+    OpenReport, RepairReport, SegmentCopy, SegmentLog, SegmentLogOptions, VerifyReport,
+};
 use crate::record::LogPosition;
 use index::SegmentIndexes;
 use mirror::Mirror;
@@ -196,7 +198,7 @@ impl LogStorage {
             && let Some(mirror) = &inner.mirror
             && !inner.log.damage().is_empty()
         {
-            inner.log.repair(&mirror.copy())?;
+            inner.repair(&mirror.copy())?;
         }
         let mirror_thread = mirror::start(&inner)?;
         Ok(Self { inner, mirror_thread: Mutex::new(mirror_thread) })
@@ -287,8 +289,8 @@ impl LogStorage {
     /// As [`SegmentLog::repair`].
     pub fn repair(&self) -> Result<RepairReport> {
         let inner = &self.inner;
-        let Some(mirror) = &inner.mirror else { return inner.log.repair(&()) };
-        let report = inner.log.repair(&mirror.copy())?;
+        let Some(mirror) = &inner.mirror else { return inner.repair(&()) };
+        let report = inner.repair(&mirror.copy())?;
         mirror.repair(&inner.log)?;
         Ok(report)
     }
@@ -344,6 +346,15 @@ impl Drop for LogStorage {
 }
 
 impl Inner {
+    /// Repairs the log. Records that come back bring their epochs and keys along.
+    fn repair(&self, copy: &dyn SegmentCopy) -> Result<RepairReport> {
+        let mut writers = self.writers.lock();
+        let report = self.log.repair(copy)?;
+        let epoch = append::newest_epoch(&self.log)?.max(writers.epoch);
+        *writers = Writers { epoch, ..Writers::default() };
+        Ok(report)
+    }
+
     /// Tells tails that the log has grown.
     fn announce(&self, sequence: u64) {
         let mut grown = self.grown.lock();

@@ -7,7 +7,7 @@
 //! 4. Bytes before the mark, or a whole frame that fails its checksum, were damaged after they were
 //!    written: nothing is cut, reads before and after go on, writes are refused until repair.
 //!
-//! A sealed segment is never cut.
+//! A sealed segment is never cut. One that ends before the next one begins was damaged.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ use super::commit::SyncState;
 use super::mark::{Mark, MarkFile};
 use super::scan::Found;
 use super::segment::{SEGMENT_START, Segment, is_month, segment_id};
+use super::verify::{VerifyReport, verify_segment};
 use super::{METADATA_DIR, SegmentLog, SegmentLogOptions, Shared, Tail};
 use crate::disk::{Disk, OpenMode, write_atomically};
 use crate::env::Env;
@@ -144,6 +145,7 @@ pub(super) fn open(
             Err(error) => return Err(error),
         }
     }
+    check_sealed_ends(&segments, tail.as_ref().map(|tail| &*tail.active), &mut report);
     let newest_id = last_id.unwrap_or(0).max(mark.map_or(0, |mark| mark.segment));
     let next_sequence = tail.as_ref().map_or_else(
         || next_sequence_without_tail(&segments, mark),
@@ -223,6 +225,32 @@ pub(super) fn open(
         None
     };
     Ok((SegmentLog { shared, committer: Mutex::new(committer), _lock: lock }, report))
+}
+
+/// Misses what was cut off from the end of a sealed segment. Records that are gone whole leave nothing
+/// that could fail its checksum: only the number that the next segment begins with tells.
+fn check_sealed_ends(
+    segments: &BTreeMap<u32, Arc<Segment>>,
+    active: Option<&Segment>,
+    report: &mut OpenReport,
+) {
+    let nexts = segments.values().skip(1).map(|segment| &**segment).chain(active);
+    for (segment, next) in segments.values().zip(nexts) {
+        // Of segments whose neighbour was removed, nothing tells the end.
+        if segment.id.checked_add(1) != Some(next.id) {
+            continue;
+        }
+        // What cannot be read now is reported to whoever reads it.
+        let Ok(end) = segment.end_sequence() else { continue };
+        if end.is_some_and(|end| end >= next.first_sequence) {
+            continue;
+        }
+        let mut found = VerifyReport::default();
+        let end = Some(next.first_sequence);
+        if verify_segment(segment, segment.used(), end, &mut found).is_ok() {
+            report.damage.append(&mut found.damage);
+        }
+    }
 }
 
 /// File that lists known damage, below the log's metadata, until it is repaired.
@@ -367,13 +395,32 @@ fn is_unborn(disk: &dyn Disk, path: &Path, id: u32) -> Result<bool> {
     Ok(super::scan::is_zero(&rest))
 }
 
+/// Moves aside the file of a segment whose first frame does not verify; returns where it went.
+pub(super) fn move_unreadable_aside(
+    disk: &dyn Disk,
+    root: &Path,
+    stem: &str,
+    id: u32,
+) -> Result<Option<PathBuf>> {
+    let metadata = root.join(METADATA_DIR);
+    let Some(path) = segment_files(disk, root, &metadata, stem)?.remove(&id) else {
+        return Ok(None);
+    };
+    let aside = metadata.join(format!("damaged-{id:03}"));
+    rename_durably(disk, &path, &aside)?;
+    Ok(Some(aside))
+}
+
 fn move_aside(disk: &dyn Disk, metadata: &Path, path: &Path, id: u32) -> Result<()> {
-    let aside = metadata.join(format!("unborn-{id:03}"));
-    disk.rename(path, &aside).map_err(LogError::io("move aside", path))?;
-    if let Some(month) = path.parent() {
-        disk.sync_dir(month).map_err(LogError::io("sync", month))?;
+    rename_durably(disk, path, &metadata.join(format!("unborn-{id:03}")))
+}
+
+fn rename_durably(disk: &dyn Disk, path: &Path, aside: &Path) -> Result<()> {
+    disk.rename(path, aside).map_err(LogError::io("move aside", path))?;
+    for folder in [path.parent(), aside.parent()].into_iter().flatten() {
+        disk.sync_dir(folder).map_err(LogError::io("sync", folder))?;
     }
-    disk.sync_dir(metadata).map_err(LogError::io("sync", metadata))
+    Ok(())
 }
 
 /// Finds the end of the active segment.

@@ -187,6 +187,33 @@ impl Segment {
         self.read(0, len)
     }
 
+    /// Number after the last record, as the header of the last frame has it; `None` where no frame of
+    /// this segment ends. The frame's data is not checked.
+    ///
+    /// # Errors
+    /// As [`Segment::read`].
+    pub(crate) fn end_sequence(&self) -> Result<Option<u64>> {
+        let used = self.used();
+        if used <= SEGMENT_START {
+            return Ok(Some(self.first_sequence));
+        }
+        let tail = self.read(used - BinaryLogFormat::TAIL_BYTES as u64, 4)?;
+        let Some(env_len) = tail.first_chunk().map(|len| u32::from_le_bytes(*len)) else {
+            return Ok(None);
+        };
+        let start = used.checked_sub(BinaryLogFormat::frame_len(u64::from(env_len)));
+        let Some(offset) = start.filter(|start| *start >= SEGMENT_START) else { return Ok(None) };
+        if (env_len as usize) < RECORD_HEADER_BYTES {
+            return Ok(None);
+        }
+        let envelope =
+            self.read(offset + BinaryLogFormat::HEAD_BYTES as u64, RECORD_HEADER_BYTES)?;
+        let place = LogPosition { segment: self.id, offset };
+        let header = RecordHeader::decode(&envelope, place, env_len)
+            .filter(|header| header.salt == self.salt);
+        Ok(header.map(|header| header.sequence.saturating_add(u64::from(header.count))))
+    }
+
     /// The scanner over bytes of this segment.
     #[must_use]
     pub fn scanner<'a>(&self, bytes: &'a [u8]) -> SegmentBytes<'a> {

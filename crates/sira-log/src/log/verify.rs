@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::mark::Mark;
 use super::open::Damage;
 use super::scan::{Found, is_zero};
 use super::segment::{SEGMENT_START, Segment};
@@ -42,11 +44,18 @@ pub struct RepairReport {
 pub trait SegmentCopy {
     /// The bytes of a range of a segment, if the copy has them.
     fn read(&self, segment: &Segment, offset: u64, len: usize) -> Option<Vec<u8>>;
+
+    /// The month folder and all bytes of the segment with this number, of a log with this stem.
+    fn whole(&self, id: u32, stem: &str) -> Option<(String, Vec<u8>)>;
 }
 
 /// No other copy.
 impl SegmentCopy for () {
     fn read(&self, _: &Segment, _: u64, _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn whole(&self, _: u32, _: &str) -> Option<(String, Vec<u8>)> {
         None
     }
 }
@@ -64,7 +73,8 @@ impl SegmentLog {
             self.damage().into_iter().filter(|damage| self.segment(damage.segment).is_none()),
         );
         for segment in self.segments() {
-            verify_segment(&segment, self.end_of(&segment), &mut report)?;
+            let (used, end) = self.extent(&segment);
+            verify_segment(&segment, used, end, &mut report)?;
         }
         for damage in &report.damage {
             self.report_damage(*damage);
@@ -72,10 +82,15 @@ impl SegmentLog {
         Ok(report)
     }
 
-    /// Number after the last record of a sealed segment, where the next one tells it.
-    fn end_of(&self, segment: &Segment) -> Option<u64> {
-        let next = segment.id.checked_add(1).filter(|_| segment.is_sealed())?;
-        self.segment(next).map(|next| next.first_sequence)
+    /// Where the records of a segment end, and the number after the last one where it is known: of a
+    /// sealed segment, the next one tells it.
+    fn extent(&self, segment: &Segment) -> (u64, Option<u64>) {
+        let (end, sequence) = self.end();
+        if end.segment == segment.id {
+            return (end.offset, Some(sequence));
+        }
+        let next = segment.id.checked_add(1).and_then(|next| self.segment(next));
+        (segment.used(), next.map(|next| next.first_sequence))
     }
 
     /// Puts damaged ranges back from `copy`, or closes them with a hole where it has none, and lets
@@ -89,25 +104,76 @@ impl SegmentLog {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
         let mut report = RepairReport::default();
-        let found = self.verify()?;
-        for damage in found.damage {
-            let Some(segment) = self.segment(damage.segment) else {
-                report.lost.push(damage);
+        for damage in self.damage() {
+            if self.segment(damage.segment).is_some() {
                 continue;
-            };
-            if self.restore(&segment, damage, copy)? {
+            }
+            if self.bring_back(damage.segment, copy)? {
                 report.restored.push(damage);
-            } else if damage.start == damage.end {
-                self.close_cut_end(&segment)?;
-                report.lost.push(damage);
             } else {
-                report.saved_to.push(self.save_aside(&segment, damage)?);
-                self.close_with_hole(&segment, damage)?;
                 report.lost.push(damage);
             }
+            report.saved_to.extend(self.move_aside(damage.segment)?);
+        }
+        for damage in self.verify()?.damage {
+            let Some(segment) = self.segment(damage.segment) else { continue };
+            if self.restore(&segment, damage, copy)? {
+                report.restored.push(damage);
+                continue;
+            }
+            if damage.start < damage.end {
+                report.saved_to.push(self.save_aside(&segment, damage)?);
+            }
+            if damage.end < self.extent(&segment).0 {
+                self.close_with_hole(&segment, damage)?;
+            } else {
+                self.close_end(&segment, damage.start)?;
+            }
+            report.lost.push(damage);
         }
         self.clear_damage()?;
         Ok(report)
+    }
+
+    /// Puts a segment that is gone, or whose first frame is damaged, back from the copy.
+    fn bring_back(&self, id: u32, copy: &dyn SegmentCopy) -> Result<bool> {
+        let Some((month, bytes)) = copy.whole(id, &self.options().stem) else { return Ok(false) };
+        // Tried aside first: what replaces a file must be better than it.
+        let aside = self.root().join(METADATA_DIR).join(format!("restored-{id:03}"));
+        let disk = &**self.disk();
+        write_atomically(disk, &aside, &bytes).map_err(LogError::io("write", &aside))?;
+        let whole = match Segment::open(disk, &aside, id, OpenMode::Read, 0) {
+            Ok(segment) => {
+                let mut report = VerifyReport::default();
+                verify_segment(&segment, segment.used(), None, &mut report)?;
+                report.damage.is_empty()
+            }
+            Err(LogError::Corrupt { .. } | LogError::Format { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        if !whole {
+            disk.remove_file(&aside).map_err(LogError::io("remove", &aside))?;
+            return Ok(false);
+        }
+        self.move_aside(id)?;
+        let folder = self.root().join(month);
+        let path = folder.join(format!("{}.{id:03}", self.options().stem));
+        disk.create_dir_all(&folder).map_err(LogError::io("create", &folder))?;
+        disk.sync_dir(self.root()).map_err(LogError::io("sync", self.root()))?;
+        disk.rename(&aside, &path).map_err(LogError::io("restore", &path))?;
+        disk.sync_dir(&folder).map_err(LogError::io("sync", &folder))?;
+        let segment = Segment::open(disk, &path, id, OpenMode::Read, 0)?;
+        self.shared.insert_segment(&Arc::new(segment));
+        Ok(true)
+    }
+
+    /// Moves aside the file of a segment that is none of the log's, so that it is not found damaged
+    /// again and again.
+    fn move_aside(&self, id: u32) -> Result<Option<PathBuf>> {
+        if self.segment(id).is_some() {
+            return Ok(None);
+        }
+        super::open::move_unreadable_aside(&**self.disk(), self.root(), &self.options().stem, id)
     }
 
     /// Writes the copy's bytes of a range if all records in them verify.
@@ -138,8 +204,19 @@ impl SegmentLog {
         Ok(path)
     }
 
-    /// Writes a frame without content over a range, so that every reader steps over it.
-    fn close_with_hole(&self, segment: &Arc<Segment>, damage: Damage) -> Result<()> {
+    /// Writes a frame without content over a range between two records, so that every reader steps
+    /// over it.
+    fn close_with_hole(&self, segment: &Segment, damage: Damage) -> Result<()> {
+        let bytes = segment.read_used()?;
+        let after = match segment.scanner(&bytes).at(damage.end, None) {
+            Found::Record(record) => Some(record.header.sequence),
+            _ => None,
+        };
+        self.write_hole(segment, damage, after)
+    }
+
+    /// Writes the hole; `after` is the number of the record behind it.
+    fn write_hole(&self, segment: &Segment, damage: Damage, after: Option<u64>) -> Result<()> {
         let total = damage.end - damage.start;
         let overhead = (BinaryLogFormat::HEAD_BYTES + BinaryLogFormat::TAIL_BYTES) as u64;
         if total < overhead + RECORD_HEADER_BYTES as u64 || !total.is_multiple_of(4) {
@@ -154,17 +231,17 @@ impl SegmentLog {
             limit: BinaryLogFormat::ENVELOPE_BYTES_MAX,
         })?;
         let position = LogPosition { segment: damage.segment, offset: damage.start };
+        // The hole takes the place of the records that were there, so that the numbers go on.
+        let before = self.sequence_before(segment, damage.start)?;
+        let after = after.unwrap_or(before);
         let header = RecordHeader {
             kind: KIND_HOLE,
             flags: 0,
             data_offset: RECORD_HEADER_BYTES as u32,
             salt: segment.salt,
-            sequence: match self.end_of(segment).filter(|_| damage.end >= segment.used()) {
-                Some(end) => end,
-                None => self.sequence_before(segment, damage.start)?,
-            },
+            sequence: before,
             time: 0,
-            count: 0,
+            count: u32::try_from(after.saturating_sub(before)).unwrap_or(u32::MAX),
         }
         .encode(position, env_len);
         let zeros = vec![0; env_len as usize - RECORD_HEADER_BYTES];
@@ -177,18 +254,44 @@ impl SegmentLog {
         )
     }
 
-    /// Closes a sealed segment whose last records were cut off whole with a hole of its own.
-    fn close_cut_end(&self, segment: &Arc<Segment>) -> Result<()> {
-        let start = segment.used();
-        let end = start + BinaryLogFormat::frame_len(RECORD_HEADER_BYTES as u64);
+    /// Closes a segment whose end is damaged or was cut off with a hole as large as a frame must be.
+    fn close_end(&self, segment: &Arc<Segment>, start: u64) -> Result<()> {
+        let mut tail = self.shared.tail.lock();
+        let is_active = tail.active.id == segment.id;
+        let used = if is_active { tail.offset } else { segment.used() };
+        let least = start + BinaryLogFormat::frame_len(RECORD_HEADER_BYTES as u64);
+        let end = used.max(least).next_multiple_of(BinaryLogFormat::ALIGN_BYTES as u64);
+        let hole = Damage { segment: segment.id, start, end };
         let path = &segment.path;
+        if is_active {
+            self.shared.grow(segment, end)?;
+            self.write_hole(segment, hole, Some(tail.sequence))?;
+            tail.offset = end;
+            segment.used.store(end, Ordering::Release);
+            return self.mark_end(end, tail.sequence, segment.id);
+        }
+        drop(tail);
+        let (_, after) = self.extent(segment);
         let file =
             self.disk().open(path, OpenMode::Write, end).map_err(LogError::io("open", path))?;
-        file.allocate(end, false).map_err(LogError::io("repair", path))?;
+        if end > file.len() {
+            file.allocate(end, false).map_err(LogError::io("repair", path))?;
+        }
         drop(file);
-        self.close_with_hole(segment, Damage { segment: segment.id, start, end })?;
+        self.write_hole(segment, hole, after)?;
         let whole = Segment::open(&**self.disk(), path, segment.id, OpenMode::Read, 0)?;
         self.shared.insert_segment(&Arc::new(whole));
+        Ok(())
+    }
+
+    /// Makes the log's end durable in both slots of the mark: an older mark may lie behind it.
+    fn mark_end(&self, offset: u64, sequence: u64, segment: u32) -> Result<()> {
+        let mut mark = self.shared.mark.lock();
+        for _ in 0..2 {
+            mark.write(Mark { segment, offset, sequence, clean: false })
+                .and_then(|()| mark.sync())
+                .map_err(LogError::io("write the mark in", self.root()))?;
+        }
         Ok(())
     }
 
@@ -221,10 +324,15 @@ impl SegmentLog {
     }
 }
 
-/// Checks one segment, and adds what was found to the report. `end` is the number after its last
-/// record, where it is known.
-fn verify_segment(segment: &Segment, end: Option<u64>, report: &mut VerifyReport) -> Result<()> {
-    let bytes = segment.read_used()?;
+/// Checks one segment up to `used`, and adds what was found to the report. `end` is the number after
+/// its last record, where it is known.
+pub(super) fn verify_segment(
+    segment: &Segment,
+    used: u64,
+    end: Option<u64>,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let bytes = segment.read(0, usize::try_from(used).unwrap_or(usize::MAX))?;
     let scanner = segment.scanner(&bytes);
     report.segments += 1;
     report.bytes += bytes.len() as u64;

@@ -268,7 +268,8 @@ fn for_each_head(
     let scanner = segment.scanner(&bytes);
     let mut next = match scanner.at(SEGMENT_START, None) {
         Found::Record(record) => Some(record),
-        _ => scanner.resync(SEGMENT_START, 0),
+        Found::End => None,
+        Found::Bad { .. } => scanner.resync(SEGMENT_START, 0),
     };
     while let Some(record) = next {
         if ContentKind::from_u8(record.header.kind).is_some()
@@ -295,8 +296,18 @@ fn for_each_head(
 /// The newest epoch in the log: that of its last record, since it only grows.
 pub(super) fn newest_epoch(log: &SegmentLog) -> Result<u64> {
     for segment in log.segments().iter().rev() {
-        if let Some(record) = super::reader::record_before(segment, segment.used())? {
-            return Ok(record.head.epoch);
+        let epoch = match super::reader::record_before(segment, segment.used()) {
+            Ok(record) => record.map(|record| record.head.epoch),
+            // The end is damaged: what stands before it, or between damage, still counts.
+            Err(LogError::Corrupt { .. }) => {
+                let mut newest = None;
+                for_each_head(segment, |_, head| newest = newest.max(Some(head.epoch)))?;
+                newest
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(epoch) = epoch {
+            return Ok(epoch);
         }
     }
     Ok(0)

@@ -68,6 +68,23 @@ impl SegmentCopy for MirrorCopy<'_> {
     fn read(&self, segment: &Segment, offset: u64, len: usize) -> Option<Vec<u8>> {
         self.0.read(segment, offset, len)
     }
+
+    fn whole(&self, id: u32, stem: &str) -> Option<(String, Vec<u8>)> {
+        let Self(mirror) = self;
+        for month in mirror.disk.list(&mirror.root).ok()? {
+            if !month.is_dir || !crate::log::is_month(&month.name) {
+                continue;
+            }
+            let folder = mirror.root.join(&month.name);
+            let files = mirror.disk.list(&folder).ok()?;
+            let is_it = |name: &str| crate::log::segment_id(name, stem) == Some(id);
+            if let Some(file) = files.iter().find(|file| !file.is_dir && is_it(&file.name)) {
+                let bytes = crate::disk::read_all(&*mirror.disk, &folder.join(&file.name)).ok()?;
+                return Some((month.name, bytes.to_vec()));
+            }
+        }
+        None
+    }
 }
 
 impl Mirror {

@@ -176,15 +176,14 @@ impl From<LogPosition> for LogReadOptions {
 impl Inner {
     /// See [`LogStorage::read`].
     pub(super) fn read(self: &Arc<Self>, options: &LogReadOptions) -> Result<LogReader> {
-        let (end, _) = self.log.end();
+        // Without the log's end, which an append that takes its time may hold.
         let mut spans: Vec<_> = self
             .log
             .segments()
             .into_iter()
-            .filter(|segment| segment.id <= end.segment)
             .map(|segment| {
-                let used = if segment.id == end.segment { end.offset } else { segment.used() };
-                Span { segment, start: SEGMENT_START, end: used }
+                let end = segment.used();
+                Span { segment, start: SEGMENT_START, end }
             })
             .collect();
         if let Some(from) = options.from {
@@ -356,7 +355,7 @@ impl LogReader {
         let Some(mirror) = &self.inner.mirror else { return Err(error) };
         let Some(copy) = mirror.verified(&span.segment, damage) else { return Err(error) };
         if self.inner.options.auto_repair_inconsistency {
-            self.inner.log.repair(&mirror.copy())?;
+            self.inner.repair(&mirror.copy())?;
         }
         let mut placed = bytes.to_vec();
         let (start, end) = (damage.start as usize, damage.end as usize);

@@ -143,6 +143,23 @@ fn streams_are_whole_or_not_there() {
 }
 
 #[test]
+fn a_stream_that_takes_its_time_keeps_no_reader_waiting() {
+    struct Looking<'a>(&'a LogStorage, usize);
+    impl std::io::Read for Looking<'_> {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = texts(self.0, &LogReadOptions::default()).len();
+            Ok(0)
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.append(LogItem::text("first"), &at(0)).unwrap();
+    let mut data = Looking(&log, 0);
+    log.append_stream(ContentKind::Text, &[], &mut data, &at(1)).unwrap();
+    assert_eq!(data.1, 1);
+}
+
+#[test]
 fn payloads_that_are_logs_are_never_believed_at_any_cut() {
     let dir = tempfile::tempdir().unwrap();
     let inner = open(&dir.path().join("inner"));

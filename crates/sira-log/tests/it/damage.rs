@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sira_log::disk::{Disk, OpenMode, SimDisk};
 use sira_log::env::SimEnv;
 use sira_log::{
-    AppendOptions, BinaryLogCursor, LogDurability, LogError, LogItem, LogReadOptions, LogStorage,
-    LogStorageOptions, ReadDirection,
+    AppendOptions, LogDurability, LogError, LogItem, LogReadOptions, LogStorage, LogStorageOptions,
+    ReadDirection,
 };
 
 const ROOT: &str = "/log";
@@ -105,23 +105,12 @@ fn a_flipped_bit_is_never_served_and_never_hides_an_item() {
     }
 }
 
-/// Where frames of a file end.
-fn frame_ends(disk: &SimDisk, path: &Path) -> Vec<u64> {
-    let bytes = sira_log::disk::read_all(disk, path).unwrap();
-    let mut cursor = BinaryLogCursor::at_start(bytes);
-    std::iter::from_fn(|| cursor.next_frame().ok().flatten().map(|frame| frame.end)).collect()
-}
-
-/// A sealed segment that was cut between two frames is a shorter, whole segment, and only a gap in
-/// the sequence tells: those cuts are left out here.
 #[test]
 fn a_log_that_was_cut_says_so() {
     for closed in [true, false] {
         let (disk, items) = small_log(closed);
         for (path, len) in files(&disk).into_iter().filter(|(path, _)| is_segment(path)) {
-            let sealed = path.ends_with("messages.001");
-            let ends = if sealed { frame_ends(&disk, &path) } else { Vec::new() };
-            for cut in (0..len).filter(|cut| !ends.contains(cut)) {
+            for cut in 0..len {
                 let what = || format!("{} cut at {cut}, {closed}", path.display());
                 let disk = disk.kill();
                 disk.open(&path, OpenMode::Write, len).unwrap().truncate(cut).unwrap();
@@ -129,5 +118,119 @@ fn a_log_that_was_cut_says_so() {
                 assert!(named || seen == whole(&items), "{}: only {seen:?}", what());
             }
         }
+    }
+}
+
+/// The file that a log keeps a segment in, below the log's folder.
+fn segment_of(disk: &SimDisk, root: &str, number: &str) -> PathBuf {
+    let mut paths = files(disk).into_iter().map(|(path, _)| path);
+    paths.find(|path| path.starts_with(root) && path.ends_with(number)).unwrap()
+}
+
+fn data(log: &LogStorage) -> Vec<Vec<u8>> {
+    let records = log.read(&LogReadOptions::default()).unwrap();
+    records.filter_map(|record| Some(record.ok()?.data.to_vec())).collect()
+}
+
+#[test]
+fn a_log_whose_last_record_is_damaged_opens() {
+    for closed in [true, false] {
+        let (disk, items) = small_log(closed);
+        let path = segment_of(&disk, ROOT, "messages.002");
+        let end = open(&disk).unwrap().position().offset;
+        let disk = disk.kill();
+        disk.flip_bit(&path, end - 12, 3).unwrap();
+        let log = open(&disk).unwrap();
+        assert_eq!(data(&log), items[..items.len() - 1]);
+        assert_eq!(log.verify().unwrap().primary.damage.len(), 1);
+        assert_eq!(log.repair().unwrap().lost.len(), 1);
+        log.append(LogItem::binary(b"more"), &AppendOptions::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_segment_without_its_first_frame_is_given_up_once() {
+    for number in ["messages.001", "messages.002"] {
+        let (disk, items) = small_log(false);
+        let path = segment_of(&disk, ROOT, number);
+        disk.flip_bit(&path, 20, 3).unwrap();
+        let log = open(&disk).unwrap();
+        assert_eq!(log.open_report().damage.len(), 1);
+        let report = log.repair().unwrap();
+        assert_eq!((report.lost.len(), report.saved_to.len()), (1, 1));
+        let kept = data(&log);
+        assert!(!kept.is_empty() && kept.len() < items.len());
+        let next = log.append(LogItem::binary(b"more"), &AppendOptions::default()).unwrap();
+        assert!(next.sequence >= items.len() as u64, "number {} is given twice", next.sequence);
+        drop(log);
+        let log = open(&disk.kill()).unwrap();
+        assert_eq!(log.open_report().damage, []);
+        assert_eq!(data(&log).len(), kept.len() + 1);
+    }
+}
+
+/// Whole segments come back from the mirror, with the epochs and keys of their records.
+#[test]
+fn a_mirror_brings_segments_epochs_and_keys_back() {
+    enum Loss {
+        FirstFrame,
+        LastRecord,
+        File,
+    }
+    for (loss, number) in [
+        (Loss::FirstFrame, "messages.001"),
+        (Loss::FirstFrame, "messages.002"),
+        (Loss::File, "messages.002"),
+        (Loss::LastRecord, "messages.002"),
+    ] {
+        let disk = SimDisk::new(1);
+        let open = |disk: &SimDisk| {
+            let mut options = LogStorageOptions::new(ROOT);
+            options.mirror_path = Some("/mirror".into());
+            options.segment_bytes = 1024;
+            options.background = false;
+            let env = Arc::new(SimEnv::new(3, 1_795_000_000_000));
+            LogStorage::open_on(Arc::new(disk.clone()), env, options).unwrap()
+        };
+        let log = open(&disk);
+        let mut receipts = Vec::new();
+        for n in 0..14_u8 {
+            let options = AppendOptions {
+                idempotency_key: Some(&[n]),
+                epoch: Some(if n == 13 { 5 } else { 1 }),
+                ..AppendOptions::default()
+            };
+            receipts.push(log.append(LogItem::binary(&[n; 30]), &options).unwrap());
+        }
+        assert_eq!(log.segments().segments().len(), 2);
+        log.sync_mirror().unwrap();
+        let expected = data(&log);
+        let end = log.position().offset;
+        drop(log);
+        let disk = disk.kill();
+        let path = segment_of(&disk, ROOT, number);
+        match loss {
+            Loss::FirstFrame => disk.flip_bit(&path, 20, 3).unwrap(),
+            Loss::LastRecord => disk.flip_bit(&path, end - 12, 3).unwrap(),
+            Loss::File => disk.remove_file(&path).unwrap(),
+        }
+        let log = open(&disk);
+        assert!(
+            !log.open_report().damage.is_empty()
+                || !log.verify().unwrap().primary.damage.is_empty()
+        );
+        let last = AppendOptions { idempotency_key: Some(&[13]), ..AppendOptions::default() };
+        let _ = log.append(LogItem::binary(&[13; 30]), &last);
+        assert_eq!(log.repair().unwrap().lost, []);
+        assert_eq!(data(&log), expected);
+        let stale = AppendOptions { epoch: Some(4), ..AppendOptions::default() };
+        let refused = log.append(LogItem::binary(b"stale"), &stale);
+        assert!(matches!(refused, Err(LogError::Fenced { current: 5, .. })), "{refused:?}");
+        if matches!(loss, Loss::LastRecord) {
+            let again = log.append(LogItem::binary(&[13; 30]), &last).unwrap();
+            assert!(again.repeated && again.sequence == receipts[13].sequence, "{again:?}");
+        }
+        drop(log);
+        assert_eq!(open(&disk.kill()).open_report().damage, []);
     }
 }

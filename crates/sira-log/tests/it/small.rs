@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sira_log::disk::{Disk, OpenMode, SimDisk, read_all};
 use sira_log::env::SimEnv;
 use sira_log::frame::BinaryLogWriter;
-use sira_log::log::{Entry, Found, SEGMENT_START, SegmentLog, SegmentLogOptions};
+use sira_log::log::{Damage, Entry, Found, SEGMENT_START, SegmentLog, SegmentLogOptions};
 use sira_log::record::{ContentKind, RecordHeader};
 use sira_log::{LogError, LogPosition};
 
@@ -72,6 +72,21 @@ struct Small {
     end: u64,
 }
 
+/// Appends a record and returns its number.
+fn append(log: &SegmentLog, data: &[u8]) -> u64 {
+    let entry = Entry {
+        kind: ContentKind::Custom as u8,
+        flags: 0,
+        time: 1,
+        count: 1,
+        head: &[],
+        data,
+        align: 1,
+        data_crc: None,
+    };
+    log.append(&entry).unwrap().sequence
+}
+
 /// Writes the log into two segments, all of it durable.
 fn small(close: bool) -> Small {
     let disk = SimDisk::new(3);
@@ -87,18 +102,8 @@ fn small(close: bool) -> Small {
             place.offset += 8 + 40;
             data[at] = forged(place, sequence + 1);
         }
-        let entry = Entry {
-            kind: ContentKind::Custom as u8,
-            flags: 0,
-            time: 1,
-            count: 1,
-            head: &[],
-            data: &data[at],
-            align: 1,
-            data_crc: None,
-        };
-        let appended = log.append(&entry).unwrap();
-        ends.push(appended.position.offset + appended.frame_len);
+        append(&log, &data[at]);
+        ends.push(log.end().0.offset);
     }
     log.wait_durable(data.len() as u64).unwrap();
     let end = log.active_segment().used();
@@ -251,19 +256,70 @@ fn every_flipped_bit_is_reported_or_harmless() {
 }
 
 #[test]
-fn a_sealed_segment_that_was_cut_is_repaired_once() {
+fn a_segment_that_was_cut_is_repaired_once() {
     let small = small(false);
-    let len = read_all(&small.disk, Path::new(SEALED)).unwrap().len() as u64;
-    let whole = [&[SEGMENT_START], &small.ends[..SEALED_RECORDS - 1]].concat();
-    for len in whole.into_iter().chain([len - 5]) {
-        let disk = small.disk.kill();
-        cut(&disk, SEALED, len / 4 * 4);
-        let (log, _) = open_with(&disk).unwrap();
-        assert_eq!(log.repair(&()).unwrap().lost.len(), 1);
-        assert_eq!(log.verify().unwrap().damage, []);
-        log.check_writable().unwrap();
-        drop(log);
-        let (log, report) = open_with(&disk.crash(len)).unwrap();
-        assert_eq!((report.damage, log.verify().unwrap().damage), (vec![], vec![]));
+    for (path, whole) in [(SEALED, small.ends[SEALED_RECORDS - 1]), (ACTIVE, small.end)] {
+        // Not all cuts, for they take long: these meet every place of a word and of a frame.
+        for len in (0..whole).step_by(5).chain([SEGMENT_START]).chain(small.ends.clone()) {
+            if len >= whole {
+                continue;
+            }
+            let what = format!("{path} cut to {len}");
+            let disk = small.disk.kill();
+            cut(&disk, path, len);
+            let (log, _) = open_with(&disk).unwrap();
+            assert_eq!(log.repair(&()).unwrap().lost.len(), 1, "{what}");
+            assert_eq!(log.verify().unwrap().damage, [], "{what}");
+            log.check_writable().unwrap();
+            let next = append(&log, b"after the repair");
+            assert_eq!(next, small.data.len() as u64, "{what}: numbers must go on");
+            drop(log);
+            for marked in [true, false] {
+                let disk = disk.kill();
+                if !marked {
+                    without_mark(&disk);
+                }
+                let (log, report) = open_with(&disk).unwrap();
+                assert_eq!(
+                    (report.damage, log.verify().unwrap().damage),
+                    (vec![], vec![]),
+                    "{what}"
+                );
+                assert_eq!(log.appended(), next + 1, "{what}");
+            }
+        }
+    }
+}
+
+/// Numbers go on behind records that were given up, so that an open without the mark, which counts
+/// them, finds nothing wrong.
+#[test]
+fn a_hole_stands_for_the_records_that_were_there() {
+    let small = small(false);
+    let disk = small.disk.kill();
+    disk.flip_bit(Path::new(ACTIVE), small.ends[SEALED_RECORDS] + 60, 1).unwrap();
+    let (log, _) = open_with(&disk).unwrap();
+    assert_eq!(log.verify().unwrap().damage.len(), 1);
+    log.repair(&()).unwrap();
+    drop(log);
+    let disk = disk.kill();
+    without_mark(&disk);
+    let (log, report) = open_with(&disk).unwrap();
+    assert_eq!((report.damage, report.torn), (vec![], None));
+    assert_eq!(log.appended(), small.data.len() as u64);
+}
+
+/// Records that were cut off whole fail no checksum; only the next segment tells.
+#[test]
+fn a_sealed_segment_that_lost_whole_records_is_named_at_open() {
+    for close in [false, true] {
+        let small = small(close);
+        for end in [SEGMENT_START].iter().chain(&small.ends[..SEALED_RECORDS - 1]) {
+            let disk = small.disk.kill();
+            cut(&disk, SEALED, *end);
+            let (log, report) = open_with(&disk).unwrap();
+            assert_eq!(report.damage, [Damage { segment: 1, start: *end, end: *end }]);
+            assert!(matches!(log.check_writable(), Err(LogError::Damaged { .. })));
+        }
     }
 }
