@@ -65,6 +65,7 @@ pub enum Fault {
     NamespacesShared,
     NamespaceNamesTaken,
     PutInTwoSteps,
+    PutInBackground,
     LockLeaks,
     StreamKeepsWhatCame,
     StreamStoredWhenDropped,
@@ -81,6 +82,8 @@ pub struct Broken {
     fault: Fault,
     locked: AtomicBool,
     expiring: Mutex<BTreeSet<String>>,
+    /// A put that was answered and waits for somebody to look for it.
+    pending: Mutex<Option<(String, Bytes, StorageOptions)>>,
 }
 
 impl Broken {
@@ -89,7 +92,13 @@ impl Broken {
     }
 
     fn over(inner: MemoryBackend, fault: Fault) -> Arc<Self> {
-        Arc::new(Self { inner, fault, locked: AtomicBool::new(false), expiring: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            fault,
+            locked: AtomicBool::new(false),
+            expiring: Mutex::default(),
+            pending: Mutex::default(),
+        })
     }
 
     fn is(&self, fault: Fault) -> bool {
@@ -112,6 +121,15 @@ impl Broken {
 
     async fn current(&self, key: &str) -> Result<Option<Version>> {
         Ok(self.inner.head(key).await?.map(|head| head.version))
+    }
+
+    /// Does the put that waits, if it is one of `key` or any is meant.
+    async fn finish(&self, key: Option<&str>) -> Result<()> {
+        let due = self.pending.lock().take_if(|(own, ..)| key.is_none_or(|key| key == own));
+        if let Some((key, value, options)) = due {
+            self.inner.put(&key, value, options).await?;
+        }
+        Ok(())
     }
 
     fn garble(&self, object: &mut Object) {
@@ -191,6 +209,12 @@ impl StorageBackend for Broken {
                 tokio::task::yield_now().await;
                 options.condition = Condition::Always;
             }
+            // The first to look still sees what was there before.
+            Fault::PutInBackground if options.condition == Condition::Always => {
+                self.finish(None).await?;
+                *self.pending.lock() = Some((key.clone(), value, options));
+                return Ok(Version::from_u64(now_ms() << 16));
+            }
             Fault::LockLeaks => {
                 while self.locked.swap(true, Ordering::AcqRel) {
                     tokio::task::yield_now().await;
@@ -259,6 +283,7 @@ impl StorageBackend for Broken {
             _ => {}
         }
         let mut found = self.inner.read(key, options).await?;
+        self.finish(Some(key)).await?;
         if let Some(object) = &mut found {
             self.garble(object);
             if self.is(Fault::RangeOfTheWhole) {

@@ -94,6 +94,8 @@ found_in! {
     NamespaceNamesTaken, namespace_names_taken: "namespaces/refused";
     PutInTwoSteps, put_in_two_steps: "cancellation/put";
     PutInTwoSteps, put_in_two_steps_is_read: "values/whole_while_overwritten";
+    PutInBackground, put_in_background: "cancellation/put";
+    PutInBackground, put_in_background_is_missed: "values/binary";
     LockLeaks, lock_leaks: "cancellation/put";
     StreamKeepsWhatCame, stream_keeps_what_came: "values/failed_stream";
     StreamStoredWhenDropped, stream_stored_when_dropped: "cancellation/stream";
