@@ -256,31 +256,34 @@ impl SegmentLog {
 
     /// Closes a segment whose end is damaged or was cut off with a hole as large as a frame must be.
     fn close_end(&self, segment: &Arc<Segment>, start: u64) -> Result<()> {
+        let (disk, path) = (&**self.disk(), &segment.path);
         let mut tail = self.shared.tail.lock();
         let is_active = tail.active.id == segment.id;
-        let used = if is_active { tail.offset } else { segment.used() };
+        let next = segment.id.checked_add(1).and_then(|next| self.segment(next));
+        let (used, after) = match is_active {
+            true => (tail.offset, Some(tail.sequence)),
+            false => (segment.used(), next.map(|next| next.first_sequence)),
+        };
         let least = start + BinaryLogFormat::frame_len(RECORD_HEADER_BYTES as u64);
         let end = used.max(least).next_multiple_of(BinaryLogFormat::ALIGN_BYTES as u64);
-        let hole = Damage { segment: segment.id, start, end };
-        let path = &segment.path;
-        if is_active {
-            self.shared.grow(segment, end)?;
-            self.write_hole(segment, hole, Some(tail.sequence))?;
-            tail.offset = end;
-            segment.used.store(end, Ordering::Release);
-            return self.mark_end(end, tail.sequence, segment.id);
-        }
-        drop(tail);
-        let (_, after) = self.extent(segment);
-        let file =
-            self.disk().open(path, OpenMode::Write, end).map_err(LogError::io("open", path))?;
+        // The file may have to grow past what it was opened for.
+        let reserve = segment.reserve.max(end);
+        let file = disk.open(path, OpenMode::Write, reserve).map_err(LogError::io("open", path))?;
         if end > file.len() {
             file.allocate(end, false).map_err(LogError::io("repair", path))?;
         }
         drop(file);
-        self.write_hole(segment, hole, after)?;
-        let whole = Segment::open(&**self.disk(), path, segment.id, OpenMode::Read, 0)?;
-        self.shared.insert_segment(&Arc::new(whole));
+        self.write_hole(segment, Damage { segment: segment.id, start, end }, after)?;
+        let mode = if is_active { OpenMode::Write } else { OpenMode::Read };
+        let whole = Arc::new(Segment::open(disk, path, segment.id, mode, reserve)?);
+        if is_active {
+            whole.used.store(end, Ordering::Release);
+            whole.sealed.store(false, Ordering::Release);
+            tail.active = Arc::clone(&whole);
+            tail.offset = end;
+            self.mark_end(end, tail.sequence, segment.id)?;
+        }
+        self.shared.insert_segment(&whole);
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::env::{Env, SimEnv};
 use crate::error::StorageError;
 use sira_log::disk::OsDisk;
+use sira_log::log::{Damage, SegmentLog, SegmentLogOptions};
 
 fn options() -> EngineOptions {
     EngineOptions {
@@ -268,4 +269,55 @@ fn bytes_that_rot_under_an_open_engine_are_never_served() {
         file.write_all_at(&bytes[at..=at], at as u64).unwrap();
         assert!(engine.get(ns, key).unwrap().is_some());
     }
+}
+
+/// Without a checkpoint, only the number that the next segment begins with tells that records are
+/// gone whole from a sealed one.
+#[test]
+fn a_sealed_segment_that_lost_whole_records_is_named_without_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let ns = engine.namespace("default").unwrap();
+    for n in 0..100_u32 {
+        engine.put(ns, &n.to_be_bytes(), &[n as u8; 2000], WriteOptions::default()).unwrap();
+    }
+    engine.flush().unwrap();
+    let sealed = engine.log.segments()[1].clone();
+    let mut ends = Vec::new();
+    let mut cursor = sira_log::BinaryLogCursor::at_start(sealed.read_used().unwrap());
+    while let Some(frame) = cursor.next_frame().unwrap() {
+        ends.push(frame.end);
+    }
+    drop(engine);
+    assert!(!dir.path().join("index").exists(), "there is a checkpoint");
+    let file = std::fs::OpenOptions::new().write(true).open(&sealed.path).unwrap();
+    let cut = ends[ends.len() - 3];
+    file.set_len(cut).unwrap();
+
+    for _ in 0..2 {
+        let engine = open(dir.path(), &env);
+        let damage = Damage { segment: sealed.id, start: cut, end: cut };
+        assert_eq!(engine.open_report().damage, [damage]);
+        assert_eq!(contents(&engine, ns).len(), 98, "what stands before and after is served");
+        let refused = engine.put(ns, b"x", b"", WriteOptions::default());
+        assert!(matches!(refused, Err(StorageError::ReadOnly(_))), "{refused:?}");
+    }
+    let (log, _) = SegmentLog::open(
+        Arc::new(OsDisk),
+        Arc::clone(&env) as Arc<dyn Env>,
+        dir.path(),
+        SegmentLogOptions {
+            stem: "store".to_owned(),
+            background: false,
+            ..SegmentLogOptions::default()
+        },
+    )
+    .unwrap();
+    assert_eq!(log.repair(&()).unwrap().lost.len(), 1);
+    drop(log);
+    let engine = open(dir.path(), &env);
+    assert_eq!(engine.open_report().damage, []);
+    engine.put(ns, b"x", b"", WriteOptions::default()).unwrap();
+    assert_eq!(contents(&engine, ns).len(), 99);
 }
