@@ -161,7 +161,7 @@ fn damage(disk: &SimDisk, input: &mut Input<'_>) {
         let file = disk.open(path, OpenMode::Write, 0).expect("it is there");
         let len = file.len() as usize;
         let at = input.up_to(len);
-        if kind % 3 == 0 {
+        if kind.is_multiple_of(3) {
             file.truncate(at as u64).expect("it gets shorter");
             continue;
         }

@@ -33,7 +33,7 @@ const SALT: u64 = 0x5A17;
 /// ```
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let bytes = if input.byte() % 2 == 0 { input.rest().to_vec() } else { built(input) };
+    let bytes = if input.byte().is_multiple_of(2) { input.rest().to_vec() } else { built(input) };
     frames(&bytes);
     records(&bytes);
 }

@@ -541,7 +541,12 @@ fn next_sequence_without_tail(
         let scanner = segment.scanner(&bytes);
         let mut offset = SEGMENT_START;
         next = next.max(segment.first_sequence);
-        while let Found::Record(record) = scanner.at(offset, None) {
+        // What stands behind damage has numbers too, which must not be given again.
+        while let Some(record) = match scanner.at(offset, None) {
+            Found::Record(record) => Some(record),
+            Found::End => None,
+            Found::Bad { .. } => scanner.resync(offset + 4, 0),
+        } {
             next = next.max(record.header.sequence + u64::from(record.header.count));
             offset = record.end();
         }

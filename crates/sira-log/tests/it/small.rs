@@ -323,3 +323,15 @@ fn a_sealed_segment_that_lost_whole_records_is_named_at_open() {
         }
     }
 }
+
+#[test]
+fn numbers_behind_damage_are_not_given_again() {
+    let small = small(false);
+    let disk = small.disk.kill();
+    without_mark(&disk);
+    disk.flip_bit(Path::new(SEALED), small.ends[0] + 60, 1).unwrap();
+    disk.flip_bit(Path::new(ACTIVE), 20, 1).unwrap();
+    let (log, report) = open_with(&disk).unwrap();
+    assert_eq!(report.damage.len(), 1, "the first frame of the active segment");
+    assert!(log.appended() >= SEALED_RECORDS as u64, "{} is given again", log.appended());
+}
