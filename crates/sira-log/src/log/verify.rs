@@ -364,7 +364,8 @@ pub(super) fn verify_segment(
         }
     }
     // Records that were cut off whole leave nothing behind that could fail its checksum.
-    if report.damage.len() == damage_before && end.is_some_and(|end| sequence < end) {
+    let named = report.damage.iter().skip(damage_before).any(|damage| damage.end == offset);
+    if !named && end.is_some_and(|end| sequence < end) {
         report.damage.push(Damage { segment: segment.id, start: offset, end: offset });
     }
     Ok(())

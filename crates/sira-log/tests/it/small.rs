@@ -335,3 +335,15 @@ fn numbers_behind_damage_are_not_given_again() {
     assert_eq!(report.damage.len(), 1, "the first frame of the active segment");
     assert!(log.appended() >= SEALED_RECORDS as u64, "{} is given again", log.appended());
 }
+
+#[test]
+fn a_cut_end_behind_other_damage_is_repaired_with_it() {
+    let small = small(false);
+    let disk = small.disk.kill();
+    disk.flip_bit(Path::new(SEALED), small.ends[0] + 20, 1).unwrap();
+    cut(&disk, SEALED, small.ends[SEALED_RECORDS - 2]);
+    let (log, report) = open_with(&disk).unwrap();
+    assert_eq!(report.damage.len(), 2);
+    assert_eq!(log.repair(&()).unwrap().lost.len(), 2);
+    assert_eq!(log.verify().unwrap().damage, []);
+}
