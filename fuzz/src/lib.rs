@@ -27,8 +27,8 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target { name: "frames", run: frames::run, runs: 60_000, words: frames::WORDS },
-    Target { name: "forged", run: forged::run, runs: 6_000, words: forged::WORDS },
+    Target { name: "frames", run: frames::run, runs: 200_000, words: frames::WORDS },
+    Target { name: "forged", run: forged::run, runs: 30_000, words: forged::WORDS },
     Target { name: "resp", run: resp::run, runs: 150_000, words: resp::WORDS },
-    Target { name: "http", run: http::run, runs: 100_000, words: http::WORDS },
+    Target { name: "http", run: http::run, runs: 500_000, words: http::WORDS },
 ];
