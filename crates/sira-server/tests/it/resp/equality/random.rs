@@ -1,21 +1,9 @@
 //! Random requests.
 
+use sira_store::env::SeededRandom;
+
 use super::super::wire::{Client, Door, Redis, words};
 use super::difference;
-
-/// A small generator with a seed that is printed by the assertion's line.
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (self.0 >> 33) as usize % limit
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-}
 
 /// Shapes of requests: `k` a key, `v` a value, `n` a number, `o` an option, others as they are.
 const SHAPES: &[&str] = &[
@@ -116,7 +104,7 @@ fn random_requests_are_answered_as_by_redis() {
     let options = ["NX", "XX", "GET", "KEEPTTL", "GT", "LT", "PXAT", "foo"];
     let types = ["u8", "i8", "u1", "i64", "u63", "i5", "u64"];
     for seed in 1..=4 {
-        let mut random = Seeded(seed);
+        let mut random = SeededRandom::new(seed);
         let (mut ours, mut theirs) = (door.client(), Client::connect(redis.addr));
         for client in [&mut ours, &mut theirs] {
             client.run("FLUSHALL");
