@@ -14,6 +14,7 @@ use sira_store::{
 use utoipa::ToSchema;
 
 use crate::http::app::App;
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::ttl::{parse_durability, ttl_from_seconds};
 use crate::http::write::SIRA_DURABILITY;
 use crate::http::{json, path};
@@ -136,8 +137,8 @@ pub struct OperationResult {
     request_body = BatchRequest,
     responses(
         (status = 200, description = "All writes took effect", body = BatchAnswer),
-        (status = "4XX", description = "Nothing was written", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = "4XX", description = "Nothing was written", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = "5XX", description = "Failed", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn run(State(app): State<App>, request: Request) -> Result<Response, Problem> {

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use crate::http::app::{App, changed_meanwhile};
 use crate::http::body::{BodyReader, ObjectBody, SlicedBody};
 use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument, Problems};
 use crate::http::range::{ByteRange, Resolved};
 use crate::http::{json, path, write};
 use crate::limits;
@@ -69,8 +70,7 @@ fn below(uri: &Uri) -> &str {
     responses(
         (status = 200, description = "Replaced", body = Stored),
         (status = 201, description = "Created", body = Stored),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -201,8 +201,7 @@ impl CheckedPlan {
         (status = 200, description = "The value", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The range", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The client has it"),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn get(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -313,8 +312,8 @@ pub async fn head(State(app): State<App>, request: Request) -> Result<Response, 
     ),
     responses(
         (status = 204, description = "Removed"),
-        (status = 404, description = "There is none", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is none", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = 412, description = "The condition does not hold", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
