@@ -82,7 +82,7 @@ fn key_of(uri: &Uri) -> Result<String, StorageError> {
     )
 )]
 pub async fn store(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let body: StoreRequest = json::read(&app, request).await?;
+    let (body, _share) = json::read::<StoreRequest>(&app, request).await?;
     let value = json::value(body.value, body.value_base64)?;
     let size = value.len() as u64;
     let options = StorageOptions {

@@ -149,29 +149,26 @@ impl CheckedPlan {
         };
         let has_ttl = options.ttl.is_some();
         let store = app.make_namespace(&namespace).await?;
-        let written = if whole {
+        let (written, size) = if whole {
             let size = first.len() as u64;
-            store.put(&key, first, options).await.map(|version| (version, Some(size)))
+            (store.put(&key, first, options).await, size)
         } else {
-            let (stream, failure) = reader.into_stream(first);
+            let (stream, state) = reader.into_stream(first);
             let written = store.put_stream(&key, stream, options).await;
-            if let Some(problem) = failure.lock().take() {
+            if let Some(problem) = state.failure() {
                 return Err(problem);
             }
-            written.map(|version| (version, None))
+            (written, state.received())
         };
-        let (version, size) = written.map_err(|error| match condition {
+        let version = written.map_err(|error| match condition {
             WriteCondition::Engine(_) => error.into(),
             _ => changed_meanwhile(error),
         })?;
 
-        // The store fixed the expiry and counted the bytes; ask it, unless someone has written since.
-        let head = match size {
-            Some(_) if !has_ttl => None,
-            _ => store.head(&key).await?.filter(|head| head.version == version),
-        };
-        let expires_at_ms = head.as_ref().and_then(|head| head.expires_at_ms);
-        let size = size.or(head.as_ref().map(|head| head.size)).unwrap_or_default();
+        // The store fixed the expiry; ask it, unless someone has written since.
+        let head = if has_ttl { store.head(&key).await? } else { None };
+        let expires_at_ms =
+            head.filter(|head| head.version == version).and_then(|head| head.expires_at_ms);
         let stored = Stored { namespace, key, version: version.to_string(), size, expires_at_ms };
         let status = if self.created { StatusCode::CREATED } else { StatusCode::OK };
         let mut response = json::answer(status, &stored)?;
