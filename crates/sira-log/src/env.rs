@@ -4,11 +4,17 @@
 //! uses [`SystemEnv`]; tests and the simulation drive a [`SimEnv`] from a seed, so that a run can be
 //! replayed byte for byte. `clippy.toml` bans the standard library's own doors elsewhere.
 
+mod random;
+
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use random::SeededRandom;
 
 /// Clocks, randomness and threads, as the rest of Sira may use them.
 pub trait Env: Send + Sync + fmt::Debug + 'static {
@@ -81,7 +87,7 @@ impl Env for SystemEnv {
 pub struct SimEnv {
     now_ms: AtomicU64,
     elapsed_ms: AtomicU64,
-    random: AtomicU64,
+    random: Mutex<SeededRandom>,
 }
 
 impl SimEnv {
@@ -91,7 +97,7 @@ impl SimEnv {
         Self {
             now_ms: AtomicU64::new(now_ms),
             elapsed_ms: AtomicU64::new(0),
-            random: AtomicU64::new(seed),
+            random: Mutex::new(SeededRandom::new(seed)),
         }
     }
 
@@ -117,12 +123,7 @@ impl Env for SimEnv {
     }
 
     fn random_u64(&self) -> u64 {
-        // SplitMix64 (Steele, Lea, Flood 2014).
-        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-        let mut z = self.random.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.random.lock().next_u64()
     }
 
     fn sleep(&self, duration: Duration) {

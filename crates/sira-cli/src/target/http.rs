@@ -120,6 +120,15 @@ impl HttpTarget {
         serde_json::from_slice(&body).map_err(|error| self.no_sira(&error.to_string()))
     }
 
+    /// Takes a 404 for what is not there only from a Sira server, which answers a problem document:
+    /// anything else would make every key look missing.
+    fn absent(&self, answer: &Response<ureq::Body>) -> Result<()> {
+        match header(answer.headers(), "content-type") {
+            Some("application/problem+json") => Ok(()),
+            _ => Err(self.no_sira("a 404 that is no problem document")),
+        }
+    }
+
     fn no_sira(&self, why: &str) -> StorageError {
         StorageError::unsupported(format!(
             "{} does not answer like a Sira server ({why}); check --server",
@@ -182,7 +191,7 @@ impl Target for HttpTarget {
         }
         let answer = self.sent(request.call())?;
         match answer.status().as_u16() {
-            404 => return Ok(None),
+            404 => return self.absent(&answer).map(|()| None),
             200 | 206 => {}
             _ => return Err(self.error(answer)),
         }
@@ -203,7 +212,7 @@ impl Target for HttpTarget {
         let request = self.authorized(self.agent.head(self.url(&at.namespace, Some(&at.key))));
         let answer = self.sent(request.call())?;
         match answer.status().as_u16() {
-            404 => Ok(None),
+            404 => self.absent(&answer).map(|()| None),
             200 => {
                 let size = header(answer.headers(), "content-length")
                     .and_then(|len| len.parse().ok())
@@ -218,7 +227,7 @@ impl Target for HttpTarget {
         let request = self.authorized(self.agent.delete(self.url(&at.namespace, Some(&at.key))));
         let answer = self.sent(with_condition(request, condition).call())?;
         match answer.status().as_u16() {
-            404 => Ok(false),
+            404 => self.absent(&answer).map(|()| false),
             200..=299 => Ok(true),
             _ => Err(self.error(answer)),
         }
@@ -254,7 +263,7 @@ impl Target for HttpTarget {
         let answer = self.sent(request.call())?;
         // A namespace that nobody has written to.
         if answer.status().as_u16() == 404 {
-            return Ok(ListPage::default());
+            return self.absent(&answer).map(|()| ListPage::default());
         }
         let page: WirePage = self.json(answer)?;
         Ok(page.into())

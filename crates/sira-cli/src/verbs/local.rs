@@ -12,6 +12,8 @@ use crate::target::{Body, Download};
 
 /// Bytes that are copied at a time.
 const COPY_BYTES: usize = 256 * 1024;
+/// Most memory that is set aside for a download on the word of the server alone.
+const ROOM_BYTES_MAX: u64 = 64 << 20;
 
 /// Opens a file for upload; `-` is standard input. The length is known for plain files.
 ///
@@ -81,7 +83,7 @@ pub fn pipe(download: Download) -> Outcome<u64> {
 /// # Errors
 /// When it breaks off.
 pub fn collect(download: Download) -> Outcome<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(usize::try_from(download.len).unwrap_or_default());
+    let mut bytes = Vec::with_capacity(download.len.min(ROOM_BYTES_MAX) as usize);
     copy(download, &mut bytes, &Failure::output, &mut |_| {})?;
     Ok(bytes)
 }

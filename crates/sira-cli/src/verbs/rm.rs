@@ -103,7 +103,9 @@ impl Run<'_> {
         }
         let condition = self.args.if_match.map_or(Condition::Always, Condition::IfMatch);
         let there = if self.args.dry_run {
-            self.target.head(at)?.is_some()
+            let current = self.target.head(at)?.map(|head| head.version);
+            condition.require(current)?;
+            current.is_some()
         } else {
             self.target.remove(at, condition)?
         };

@@ -63,6 +63,7 @@ fn conditions_hold_or_exit_with_4() {
         assert_eq!(lost.error()["code"], "precondition_failed");
         assert_eq!(lost.error()["exit_code"], 4);
         place.run(["rm", "k", "--if-match", &first]).exits(4);
+        place.run(["rm", "k", "--if-match", &first, "--dry-run"]).exits(4);
         place.run(["put", "k", "--if-match", "xyz"]).exits(2);
     });
 }
@@ -333,6 +334,17 @@ fn answers(bytes: Vec<u8>, after: impl FnOnce(TcpStream) + Send + 'static) -> St
 
 const HALF: &[u8] =
     b"HTTP/1.1 200 OK\r\netag: \"0190f3c2a1b40000\"\r\ncontent-length: 10\r\n\r\nhello";
+
+#[test]
+fn a_server_of_another_kind_makes_nothing_look_missing() {
+    for verb in [&["get", "k"][..], &["stat", "k"], &["rm", "-f", "k"], &["ls", "sira://ns"]] {
+        let page =
+            b"HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 0\r\n\r\n";
+        let server = answers(page.to_vec(), drop);
+        let failed = run(sira().args(verb).args(["--server", &server])).exits(2);
+        assert!(failed.stderr.contains("does not answer like a Sira server"), "{}", failed.stderr);
+    }
+}
 
 #[test]
 fn a_download_that_breaks_off_leaves_no_file() {

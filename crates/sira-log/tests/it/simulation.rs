@@ -8,25 +8,12 @@ use std::sync::Arc;
 
 use sira_log::LogError;
 use sira_log::disk::{Disk, PowerLost, SimDisk, SimFaults};
-use sira_log::env::{Env, SimEnv};
+use sira_log::env::{Env, SeededRandom, SimEnv};
 use sira_log::log::{Entry, Found, OpenReport, SEGMENT_START, SegmentLog, SegmentLogOptions};
 
 const SEEDS: u64 = 200;
 const SESSIONS: u64 = 12;
 const ROOT: &str = "/data/log";
-
-/// Random choices that follow from a seed.
-struct Rng(SimEnv);
-
-impl Rng {
-    fn below(&self, bound: u64) -> u64 {
-        self.0.random_u64() % bound.max(1)
-    }
-
-    fn chance(&self, part: u64, whole: u64) -> bool {
-        self.below(whole) < part
-    }
-}
 
 /// What a record must read as.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +28,7 @@ struct Written {
 struct World {
     disk: SimDisk,
     env: Arc<SimEnv>,
-    rng: Rng,
+    rng: SeededRandom,
     options: SegmentLogOptions,
     written: Vec<Written>,
     /// Records below this sequence are durable.
@@ -81,16 +68,16 @@ fn all(log: &SegmentLog) -> Result<Vec<Written>, LogError> {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let rng = Rng(SimEnv::new(seed, 0));
-        let disk = SimDisk::new(rng.below(u64::MAX));
+        let mut rng = SeededRandom::new(seed);
+        let disk = SimDisk::new(rng.next_u64());
         disk.create_dir_all(Path::new("/data")).unwrap();
         disk.sync_dir(Path::new("/")).unwrap();
         Self {
             disk,
-            env: Arc::new(SimEnv::new(rng.below(u64::MAX), 1_795_000_000_000)),
+            env: Arc::new(SimEnv::new(rng.next_u64(), 1_795_000_000_000)),
             options: SegmentLogOptions {
-                segment_bytes: [4 << 10, 16 << 10, 64 << 10][rng.below(3) as usize],
-                reserve_bytes: [0, 4 << 10, 16 << 10][rng.below(3) as usize],
+                segment_bytes: rng.pick(&[4 << 10, 16 << 10, 64 << 10]),
+                reserve_bytes: rng.pick(&[0, 4 << 10, 16 << 10]),
                 write_reserve: rng.chance(1, 2),
                 background: false,
                 ..SegmentLogOptions::default()
@@ -114,14 +101,14 @@ impl World {
         for session in 0..SESSIONS {
             let faults = SimFaults {
                 power_loss_in: self.rng.chance(2, 3).then(|| {
-                    let far = [4, 30, 300][self.rng.below(3) as usize];
+                    let far = self.rng.pick(&[4, 30, 300]);
                     self.rng.below(far)
                 }),
                 sync_error_in: self.rng.chance(1, 6).then(|| self.rng.below(20)),
                 write_error_in: self.rng.chance(1, 10).then(|| self.rng.below(40)),
                 allocate_error_in: self.rng.chance(1, 10).then(|| self.rng.below(6)),
                 capacity_bytes: None,
-                writeback_one_in: [0, 3, 20][self.rng.below(3) as usize],
+                writeback_one_in: self.rng.pick(&[0, 3, 20]),
             };
             let _ = writeln!(self.story, "session {session}: {faults:?}");
             self.disk.set_faults(faults);
@@ -130,7 +117,7 @@ impl World {
             self.env.advance_ms(self.rng.below(40 * 86_400_000));
             // A disk that is off, or whose page cache can no longer be trusted, starts anew.
             if self.disk.is_off() || self.rng.chance(1, 2) {
-                let seed = self.rng.below(u64::MAX);
+                let seed = self.rng.next_u64();
                 let _ = writeln!(self.story, "power loss, clean {clean}");
                 self.disk = self.disk.crash(seed);
                 self.crashes += 1;
@@ -236,7 +223,7 @@ impl World {
             count,
             head: &[&record.head],
             data: &record.data,
-            align: [1, 1, 1, 512, 4096][self.rng.below(5) as usize],
+            align: self.rng.pick(&[1, 1, 1, 512, 4096]),
             data_crc: None,
         };
         let _ = writeln!(self.story, "append {sequence}, {} bytes", record.data.len());
@@ -258,7 +245,7 @@ impl World {
     }
 
     /// Random bytes, zeros, or a piece of a file of the log.
-    fn data(&self, len: usize) -> Vec<u8> {
+    fn data(&mut self, len: usize) -> Vec<u8> {
         let files = self.disk.files();
         match self.rng.below(4) {
             0 => vec![0; len],

@@ -14,9 +14,9 @@ use sira_store::{
 use utoipa::ToSchema;
 
 use crate::http::app::App;
-use crate::http::ttl::{parse_durability, ttl_from_seconds};
-use crate::http::write::SIRA_DURABILITY;
-use crate::http::{json, path};
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
+use crate::http::ttl::ttl_from_seconds;
+use crate::http::{json, path, write};
 use crate::limits;
 use crate::problem::{Problem, retryable, status};
 
@@ -136,18 +136,15 @@ pub struct OperationResult {
     request_body = BatchRequest,
     responses(
         (status = 200, description = "All writes took effect", body = BatchAnswer),
-        (status = "4XX", description = "Nothing was written", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = "4XX", description = "Nothing was written", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = "5XX", description = "Failed", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn run(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let below = request.uri().path().strip_prefix("/v1/").unwrap_or_default();
     let namespace = path::namespace(below)?;
-    let durability = match request.headers().get(SIRA_DURABILITY) {
-        None => app.durability(),
-        Some(value) => parse_durability(value.to_str().unwrap_or_default())?,
-    };
-    let batch: BatchRequest = json::read(&app, request).await?;
+    let durability = write::durability(request.headers(), app.durability())?;
+    let (batch, _share) = json::read::<BatchRequest>(&app, request).await?;
     let operations = batch
         .operations
         .into_iter()

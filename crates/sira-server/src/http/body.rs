@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -62,6 +62,34 @@ fn full() -> Problem {
     Problem::unavailable(
         "the uploads under way take all the memory that they may; try again in a moment",
     )
+}
+
+/// A body's share of the budget, held until its bytes are no longer in memory.
+#[derive(Debug)]
+#[must_use]
+pub struct UploadShare(
+    #[expect(dead_code, reason = "held, never read")] Option<OwnedSemaphorePermit>,
+);
+
+/// How far a streamed body came.
+#[derive(Debug, Default)]
+pub struct Streamed {
+    received: AtomicU64,
+    failure: Mutex<Option<Problem>>,
+}
+
+impl Streamed {
+    /// Bytes that the store has taken.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// The problem that ended the body early.
+    #[must_use]
+    pub fn failure(&self) -> Option<Problem> {
+        self.failure.lock().take()
+    }
 }
 
 /// A request body as it arrives: within its limit, without long pauses, within the budget.
@@ -232,14 +260,17 @@ impl BodyReader {
         Ok((collected.freeze(), false))
     }
 
-    /// The body as a stream that begins with what was collected, and the place where the problem
-    /// that ended it early is left.
+    /// The share of the budget that the collected body takes.
+    pub fn into_share(self) -> UploadShare {
+        UploadShare(self.share)
+    }
+
+    /// The body as a stream that begins with what was collected, and how far it came.
     #[must_use]
-    pub fn into_stream(self, collected: Bytes) -> (ByteStream, Arc<Mutex<Option<Problem>>>) {
-        let failure = Arc::new(Mutex::new(None));
-        let stream =
-            BodyStream { first: Some(collected), reader: self, failure: Arc::clone(&failure) };
-        (Box::pin(stream), failure)
+    pub fn into_stream(self, collected: Bytes) -> (ByteStream, Arc<Streamed>) {
+        let state = Arc::<Streamed>::default();
+        let stream = BodyStream { first: Some(collected), reader: self, state: Arc::clone(&state) };
+        (Box::pin(stream), state)
     }
 
     /// Reads the rest of a body that is refused, so that the client gets to see why instead of a
@@ -273,23 +304,27 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 struct BodyStream {
     first: Option<Bytes>,
     reader: BodyReader,
-    failure: Arc<Mutex<Option<Problem>>>,
+    state: Arc<Streamed>,
 }
 
 impl Stream for BodyStream {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        let polled = ready!(self.reader.poll_part(cx));
-        Poll::Ready(polled.map(|part| {
-            part.map_err(|problem| {
+        let polled = match self.first.take() {
+            Some(first) => Some(Ok(first)),
+            None => ready!(self.reader.poll_part(cx)),
+        };
+        Poll::Ready(polled.map(|part| match part {
+            Ok(part) => {
+                self.state.received.fetch_add(part.len() as u64, Ordering::Relaxed);
+                Ok(part)
+            }
+            Err(problem) => {
                 let error = io::Error::other(problem.detail.to_string());
-                *self.failure.lock() = Some(problem);
-                error
-            })
+                *self.state.failure.lock() = Some(problem);
+                Err(error)
+            }
         }))
     }
 }

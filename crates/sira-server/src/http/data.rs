@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::http::app::App;
 use crate::http::object::{Stored, absent};
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument, Problems};
 use crate::http::ttl::ttl_from_seconds;
 use crate::http::{json, path, write};
 use crate::limits;
@@ -77,12 +78,11 @@ fn key_of(uri: &Uri) -> Result<String, StorageError> {
     request_body = StoreRequest,
     responses(
         (status = 201, description = "Stored", body = Stored),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn store(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let body: StoreRequest = json::read(&app, request).await?;
+    let (body, _share) = json::read::<StoreRequest>(&app, request).await?;
     let value = json::value(body.value, body.value_base64)?;
     let size = value.len() as u64;
     let options = StorageOptions {
@@ -121,8 +121,7 @@ pub async fn store(State(app): State<App>, request: Request) -> Result<Response,
     params(("key" = String, Path, description = "Key; may hold `/`")),
     responses(
         (status = 200, description = "The object", body = Data),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn retrieve(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -164,7 +163,7 @@ pub async fn retrieve(State(app): State<App>, request: Request) -> Result<Respon
     params(("key" = String, Path, description = "Key; may hold `/`")),
     responses(
         (status = 204, description = "Removed"),
-        (status = 404, description = "There is none", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is none", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn remove(State(app): State<App>, request: Request) -> Result<Response, Problem> {

@@ -7,6 +7,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use sira_store::{HealthStatus, StorageBackend};
 
 use crate::http::app::App;
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::query;
 use crate::metrics::{Kind, TextWriter};
 use crate::problem::Problem;
@@ -37,7 +38,7 @@ pub async fn livez() -> Response {
     params(("verbose" = Option<bool>, Query, description = "Name each check")),
     responses(
         (status = 200, description = "Ready", body = String, content_type = "text/plain"),
-        (status = 503, description = "Not ready", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Not ready", body = ProblemDocument, content_type = PROBLEM_JSON),
     ),
     security(())
 )]
@@ -119,7 +120,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     tag = "operations",
     responses(
         (status = 200, description = "Ready", body = String, content_type = "text/plain"),
-        (status = 503, description = "Not ready", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 503, description = "Not ready", body = ProblemDocument, content_type = PROBLEM_JSON),
     ),
     security(())
 )]

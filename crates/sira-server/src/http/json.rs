@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::http::app::App;
+use crate::http::body::UploadShare;
 use crate::limits;
 use crate::problem::Problem;
 
@@ -21,12 +22,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads a JSON request body.
+/// Reads a JSON request body. The share of the memory for uploads that comes with it is held while
+/// what was read is in use.
 ///
 /// # Errors
 /// 415 without `Content-Type: application/json`, which also keeps other sites' forms out; 413, 408
 /// and 400 for a body that is too large, too slow or malformed.
-pub async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Problem> {
+pub async fn read<T: DeserializeOwned>(
+    app: &App,
+    request: Request,
+) -> Result<(T, UploadShare), Problem> {
     let is_json = is_json(request.headers());
     let mut reader = app.reader(request, limits::HTTP_JSON_BYTES_MAX);
     if !is_json {
@@ -45,8 +50,10 @@ pub async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T,
         Ok(collected) => collected,
         Err(problem) => return Err(reader.refuse(problem).await),
     };
-    serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("the body is not what is expected: {error}")))
+    let value = serde_json::from_slice(&body).map_err(|error| {
+        Problem::bad_request(format!("the body is not what is expected: {error}"))
+    })?;
+    Ok((value, reader.into_share()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -96,7 +103,33 @@ pub fn show(value: &[u8]) -> (Option<String>, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use sira_store::embedded::{EmbeddedBackend, Engine, EngineOptions};
+
     use super::*;
+    use crate::config::ServerConfig;
+    use crate::metrics::HttpMetrics;
+
+    #[tokio::test]
+    async fn documents_take_their_share_of_the_memory_until_they_are_done_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
+        let mut config = ServerConfig::default();
+        config.http.upload_bytes_max = 2 * limits::HTTP_COLLECT_BYTES_MAX;
+        let metrics = Arc::new(HttpMetrics::new([]));
+        let app = App::new(EmbeddedBackend::new(engine), &config, metrics);
+        let document = format!("{:?}", "x".repeat(2 * limits::HTTP_BODY_FREE_BYTES));
+        // Without an announced length the share is asked for as bytes come, and never waited for.
+        let send = || {
+            let request = Request::builder().header(CONTENT_TYPE, "application/json");
+            read::<String>(&app, request.body(Body::from(document.clone())).unwrap())
+        };
+        let (first, _second) = (send().await.unwrap(), send().await.unwrap());
+        assert_eq!(send().await.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        assert_eq!(send().await.unwrap().0.len(), 2 * limits::HTTP_BODY_FREE_BYTES);
+    }
 
     #[test]
     fn values_are_text_or_base64() {

@@ -11,6 +11,7 @@ use sira_store::{ListOptions, StorageBackend, StorageError};
 use utoipa::ToSchema;
 
 use crate::http::app::App;
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::{json, path, query};
 use crate::limits;
 use crate::problem::Problem;
@@ -109,8 +110,8 @@ pub async fn list_namespaces(
     ),
     responses(
         (status = 200, description = "A page", body = Listing),
-        (status = 400, description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such namespace", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 400, description = "Refused", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = 404, description = "There is no such namespace", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn list_keys(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -182,8 +183,8 @@ fn parse_limit(text: &str) -> Result<usize, StorageError> {
     ),
     responses(
         (status = 204, description = "Dropped"),
-        (status = 400, description = "Not confirmed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such namespace", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 400, description = "Not confirmed", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = 404, description = "There is no such namespace", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn drop_namespace(State(app): State<App>, request: Request) -> Result<Response, Problem> {

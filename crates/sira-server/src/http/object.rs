@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use crate::http::app::{App, changed_meanwhile};
 use crate::http::body::{BodyReader, ObjectBody, SlicedBody};
 use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
+use crate::http::openapi::{PROBLEM_JSON, ProblemDocument, Problems};
 use crate::http::range::{ByteRange, Resolved};
 use crate::http::{json, path, write};
 use crate::limits;
@@ -69,8 +70,7 @@ fn below(uri: &Uri) -> &str {
     responses(
         (status = 200, description = "Replaced", body = Stored),
         (status = 201, description = "Created", body = Stored),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn put(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -149,29 +149,26 @@ impl CheckedPlan {
         };
         let has_ttl = options.ttl.is_some();
         let store = app.make_namespace(&namespace).await?;
-        let written = if whole {
+        let (written, size) = if whole {
             let size = first.len() as u64;
-            store.put(&key, first, options).await.map(|version| (version, Some(size)))
+            (store.put(&key, first, options).await, size)
         } else {
-            let (stream, failure) = reader.into_stream(first);
+            let (stream, state) = reader.into_stream(first);
             let written = store.put_stream(&key, stream, options).await;
-            if let Some(problem) = failure.lock().take() {
+            if let Some(problem) = state.failure() {
                 return Err(problem);
             }
-            written.map(|version| (version, None))
+            (written, state.received())
         };
-        let (version, size) = written.map_err(|error| match condition {
+        let version = written.map_err(|error| match condition {
             WriteCondition::Engine(_) => error.into(),
             _ => changed_meanwhile(error),
         })?;
 
-        // The store fixed the expiry and counted the bytes; ask it, unless someone has written since.
-        let head = match size {
-            Some(_) if !has_ttl => None,
-            _ => store.head(&key).await?.filter(|head| head.version == version),
-        };
-        let expires_at_ms = head.as_ref().and_then(|head| head.expires_at_ms);
-        let size = size.or(head.as_ref().map(|head| head.size)).unwrap_or_default();
+        // The store fixed the expiry; ask it, unless someone has written since.
+        let head = if has_ttl { store.head(&key).await? } else { None };
+        let expires_at_ms =
+            head.filter(|head| head.version == version).and_then(|head| head.expires_at_ms);
         let stored = Stored { namespace, key, version: version.to_string(), size, expires_at_ms };
         let status = if self.created { StatusCode::CREATED } else { StatusCode::OK };
         let mut response = json::answer(status, &stored)?;
@@ -201,8 +198,7 @@ impl CheckedPlan {
         (status = 200, description = "The value", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 206, description = "The range", body = Vec<u8>, content_type = "application/octet-stream"),
         (status = 304, description = "The client has it"),
-        (status = "4XX", description = "Refused", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = "5XX", description = "Failed", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        Problems,
     )
 )]
 pub async fn get(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -313,8 +309,8 @@ pub async fn head(State(app): State<App>, request: Request) -> Result<Response, 
     ),
     responses(
         (status = 204, description = "Removed"),
-        (status = 404, description = "There is none", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold", body = crate::http::openapi::ProblemDocument, content_type = "application/problem+json"),
+        (status = 404, description = "There is none", body = ProblemDocument, content_type = PROBLEM_JSON),
+        (status = 412, description = "The condition does not hold", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
 )]
 pub async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {

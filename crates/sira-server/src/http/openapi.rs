@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde::Serialize;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
-use utoipa::{Modify, OpenApi as _, ToSchema};
+use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{batch, data, health, json, namespaces, object};
 use crate::problem::Problem;
@@ -27,6 +27,20 @@ pub struct ProblemDocument {
     pub retryable: bool,
     /// The request's id, also in `x-request-id`.
     pub request_id: String,
+}
+
+/// Media type of a problem document.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The answers of a request that did not do what was asked.
+#[derive(Debug, IntoResponses)]
+pub enum Problems {
+    /// Refused
+    #[response(status = "4XX", content_type = "application/problem+json")]
+    Refused(ProblemDocument),
+    /// Failed
+    #[response(status = "5XX", content_type = "application/problem+json")]
+    Failed(ProblemDocument),
 }
 
 #[derive(utoipa::OpenApi)]

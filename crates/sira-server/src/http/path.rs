@@ -16,7 +16,7 @@ pub fn percent_decode(text: &str) -> Result<String, StorageError> {
         let digits = bytes.get(escape + 1..escape + 3).unwrap_or_default();
         if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
             return Err(StorageError::invalid_input(
-                "a `%` in the path is not followed by two hexadecimal digits; write it as `%25`",
+                "a `%` is not followed by two hexadecimal digits; write it as `%25`",
             ));
         }
         at = escape + 3;
@@ -24,7 +24,7 @@ pub fn percent_decode(text: &str) -> Result<String, StorageError> {
     percent_encoding::percent_decode_str(text)
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
-        .map_err(|_| StorageError::invalid_input("the path does not decode to UTF-8"))
+        .map_err(|_| StorageError::invalid_input("the percent-encoding does not decode to UTF-8"))
 }
 
 /// The namespace of a path below `/v1/`: its first segment.

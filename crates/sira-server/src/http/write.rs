@@ -45,12 +45,18 @@ pub fn options(
     }
     Ok(StorageOptions {
         ttl: single(headers, &SIRA_TTL)?.map(parse_ttl).transpose()?,
-        durability: Some(
-            single(headers, &SIRA_DURABILITY)?.map_or(Ok(durability), parse_durability)?,
-        ),
+        durability: Some(self::durability(headers, durability)?),
         metadata: metadata(headers)?,
         ..StorageOptions::default()
     })
+}
+
+/// Reads the durability of a write; `default` where the request names none.
+///
+/// # Errors
+/// [`StorageError::InvalidInput`].
+pub fn durability(headers: &HeaderMap, default: Durability) -> Result<Durability, StorageError> {
+    single(headers, &SIRA_DURABILITY)?.map_or(Ok(default), parse_durability)
 }
 
 /// What is kept beside the bytes.

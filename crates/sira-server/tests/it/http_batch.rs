@@ -92,6 +92,9 @@ async fn malformed_batches_are_refused() {
     problem(s.post("/v1/ghost/_batch", &reads).await, 404, "not_found").await;
     let text = s.request(reqwest::Method::POST, "/v1/ns/_batch").body("{}").send().await.unwrap();
     problem(text, 415, "unsupported_media_type").await;
+    let twice = s.request(reqwest::Method::POST, "/v1/ns/_batch").json(&reads);
+    let twice = twice.header("sira-durability", "none").header("sira-durability", "sync");
+    problem(twice.send().await.unwrap(), 400, "invalid_input").await;
     let empty = s.post("/v1/ns2/_batch", &json!({"operations": []})).await;
     problem(empty, 404, "not_found").await;
 }

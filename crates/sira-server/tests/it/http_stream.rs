@@ -32,6 +32,15 @@ async fn large_values_stream_both_ways() {
     }
 }
 
+#[tokio::test]
+async fn the_answer_names_the_size_of_what_is_gone_already() {
+    let s = start().await;
+    let value = large();
+    let put = s.request(Method::PUT, "/v1/ns/k").header("sira-ttl", "1ms").body(value);
+    let stored: Value = put.send().await.unwrap().json().await.unwrap();
+    assert_eq!(stored["size"], 64 << 20, "{stored}");
+}
+
 struct Parts<I>(I);
 
 impl<I: Iterator + Unpin> futures_core::Stream for Parts<I> {

@@ -38,6 +38,7 @@ use crate::error::{Result, StorageError};
 use crate::version::{HybridClock, Version};
 
 pub use maintain::MaintenanceReport;
+pub(super) use maintain::collect_if_expired;
 pub use reader::ObjectReader;
 pub use snapshot::Snapshot;
 pub(super) use write::{Change, Put, apply_batch, apply_one, check};

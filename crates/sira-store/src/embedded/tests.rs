@@ -118,6 +118,50 @@ fn expiry_is_exact_and_collected() {
 }
 
 #[test]
+fn expired_keys_that_a_transaction_meets_are_no_longer_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = env();
+    let engine = open(dir.path(), &env);
+    let ns = engine.namespace("default").unwrap();
+    engine.put(ns, b"k", b"older, and stays hidden", WriteOptions::default()).unwrap();
+    let step = |meet: fn(&mut Transaction<'_>, NamespaceId)| {
+        let expires_at_ms = Some(env.now_ms() + 1500);
+        let options = WriteOptions { expires_at_ms, ..WriteOptions::default() };
+        engine.put(ns, b"k", b"v", options).unwrap();
+        env.advance_ms(1500);
+        assert_eq!((engine.count(ns), engine.stats().keys), (1, 1));
+        let appended = engine.log.appended();
+        let mut transaction = engine.begin(&[(ns, b"k")]);
+        meet(&mut transaction, ns);
+        transaction.commit().unwrap();
+        let stats = engine.stats();
+        assert_eq!(engine.count(ns), stats.keys);
+        (stats.keys, stats.live_bytes > 0, engine.log.appended() > appended)
+    };
+    let nothing = (0, false, false);
+    assert_eq!(step(|step, ns| assert!(!step.delete(ns, b"k").unwrap())), nothing);
+    assert_eq!(step(|step, ns| assert!(step.head(ns, b"k").unwrap().is_none())), nothing);
+    assert_eq!(step(|step, ns| assert!(step.get(ns, b"k").unwrap().is_none())), nothing);
+    let if_absent = step(|step, ns| {
+        assert!(step.head(ns, b"k").unwrap().is_none());
+        step.put(ns, b"k", Bytes::from_static(b"new"), WriteOptions::default()).unwrap();
+    });
+    assert_eq!(if_absent, (1, true, true));
+    assert_eq!(step(|step, ns| assert!(!step.delete(ns, b"k").unwrap())), nothing);
+    assert_eq!(engine.maintain().unwrap().expired, 0);
+    engine.checkpoint().unwrap();
+    drop(engine);
+    for folder_of_checkpoints_stays in [true, false] {
+        if !folder_of_checkpoints_stays {
+            std::fs::remove_dir_all(dir.path().join("index")).unwrap();
+        }
+        let engine = open(dir.path(), &env);
+        assert!(engine.get(ns, b"k").unwrap().is_none());
+        assert_eq!(engine.count(ns), 0);
+    }
+}
+
+#[test]
 fn space_is_reclaimed_and_removals_stay_removed() {
     let dir = tempfile::tempdir().unwrap();
     let env = env();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::engine::{Change, Engine, Put, apply_batch, apply_one, check};
+use super::engine::{Change, Engine, Put, apply_batch, apply_one, check, collect_if_expired};
 use super::stripes::Held;
 use super::{Commit, NamespaceId, StoredObject, Ticket, WriteOptions};
 use crate::error::{Result, StorageError};
@@ -60,7 +60,7 @@ impl<'a> Transaction<'a> {
     pub fn get(&self, namespace: NamespaceId, key: &[u8]) -> Result<Option<StoredObject>> {
         match self.staged(namespace, key) {
             Some(staged) => Ok(staged.object.clone()),
-            None => self.engine.get(namespace, key),
+            None => self.met(namespace, key, self.engine.get(namespace, key)),
         }
     }
 
@@ -74,8 +74,22 @@ impl<'a> Transaction<'a> {
                 .object
                 .as_ref()
                 .map(|object| StoredObject { value: Bytes::new(), ..object.clone() })),
-            None => self.engine.head(namespace, key),
+            None => self.met(namespace, key, self.engine.head(namespace, key)),
         }
+    }
+
+    /// A key that has expired leaves the index when a transaction meets it, so that the number of
+    /// keys is right at once.
+    fn met(
+        &self,
+        namespace: NamespaceId,
+        key: &[u8],
+        found: Result<Option<StoredObject>>,
+    ) -> Result<Option<StoredObject>> {
+        if matches!(found, Ok(None)) {
+            collect_if_expired(self.engine, namespace, key);
+        }
+        found
     }
 
     /// Stages a write.

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use sira_store::env::SeededRandom;
+
 /// A kind of operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
@@ -80,10 +82,10 @@ pub struct Workload {
 impl Workload {
     /// A workload; its values cannot be compressed.
     pub fn new(mix: Mix, keys: u64, value_bytes: usize, pipeline: usize, seed: u64) -> Self {
-        let mut random = Random::new(seed, u64::MAX);
+        let mut random = seeded(seed, u64::MAX);
         let mut value = Vec::with_capacity(value_bytes + 8);
         while value.len() < value_bytes {
-            value.extend_from_slice(&random.next().to_le_bytes());
+            value.extend_from_slice(&random.next_u64().to_le_bytes());
         }
         value.truncate(value_bytes);
         Self { mix, keys, value, pipeline, seed }
@@ -110,13 +112,13 @@ impl Workload {
     }
 
     /// The source of random numbers of one client of one run.
-    pub fn random(&self, client: u32, run: u64) -> Random {
-        Random::new(self.seed, (run << 32) | u64::from(client))
+    pub fn random(&self, client: u32, run: u64) -> SeededRandom {
+        seeded(self.seed, (run << 32) | u64::from(client))
     }
 
     /// The next operation and key.
-    pub fn next(&self, random: &mut Random) -> (Op, u64) {
-        (self.mix.pick(random.next() >> 16), random.next() % self.keys)
+    pub fn next(&self, random: &mut SeededRandom) -> (Op, u64) {
+        (self.mix.pick(random.next_u64() >> 16), random.next_u64() % self.keys)
     }
 }
 
@@ -131,25 +133,11 @@ pub fn push_key(out: &mut Vec<u8>, key: u64) {
     out.extend_from_slice(&digits);
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-#[derive(Debug, Clone)]
-pub struct Random(u64);
-
-impl Random {
-    fn new(seed: u64, stream: u64) -> Self {
-        let mut random = Self(seed ^ stream.wrapping_mul(0xD134_2543_DE82_EF95));
-        random.next();
-        random
-    }
-
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
+/// The numbers of one of a seed's streams.
+fn seeded(seed: u64, stream: u64) -> SeededRandom {
+    let mut random = SeededRandom::new(seed ^ stream.wrapping_mul(0xD134_2543_DE82_EF95));
+    random.next_u64();
+    random
 }
 
 #[cfg(test)]
@@ -175,7 +163,7 @@ mod tests {
         let gets = ops.iter().filter(|(op, _)| *op == Op::Get).count();
         assert!((7_200..7_800).contains(&gets), "{gets}");
         assert!(ops.iter().all(|(_, key)| *key < 100));
-        assert_ne!(workload.random(4, 1).next(), workload.random(3, 1).next());
+        assert_ne!(workload.random(4, 1).next_u64(), workload.random(3, 1).next_u64());
         assert_eq!(workload.value().len(), 100);
     }
 

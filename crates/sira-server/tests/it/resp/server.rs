@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use sira_server::resp::OnShutdown;
 use sira_store::Durability;
+use sira_store::env::SimEnv;
 
 use super::wire::{Client, Door, request, words};
 
@@ -309,6 +310,33 @@ fn keys_have_a_limit_and_scans_find_all() {
     found.remove("");
     assert_eq!(found.len(), 1000);
     assert!(client.text("SCAN 12345").starts_with("-ERR invalid cursor"));
+}
+
+#[test]
+fn expired_keys_that_a_command_meets_are_no_longer_counted() {
+    let env = Arc::new(SimEnv::new(1, 1_795_000_000_000));
+    let door = Door::open_at(&env);
+    let mut client = door.client();
+    for (command, reply, left) in [
+        ("DEL k", ":0\r\n", 0),
+        ("UNLINK k", ":0\r\n", 0),
+        ("DEL k other", ":0\r\n", 0),
+        ("SET k 2 XX", "$-1\r\n", 0),
+        ("SET k 2 NX", "+OK\r\n", 1),
+        ("SETNX k 2", ":1\r\n", 1),
+        ("GETDEL k", "$-1\r\n", 0),
+        ("PERSIST k", ":0\r\n", 0),
+        ("RENAME k l", "-ERR no such key\r\n", 0),
+        ("COPY k l", ":0\r\n", 0),
+        ("INCR k", ":1\r\n", 1),
+    ] {
+        client.run("FLUSHALL");
+        client.run("SET k 1 PX 1");
+        env.advance_ms(1);
+        assert_eq!(client.text("DBSIZE"), ":1\r\n", "{command}");
+        assert_eq!(client.text(command), reply, "{command}");
+        assert_eq!(client.text("DBSIZE"), format!(":{left}\r\n"), "{command}");
+    }
 }
 
 #[test]

@@ -8,9 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sira_log::disk::OsDisk;
 use sira_server::resp::{RespConfig, RespServer};
 use sira_store::Durability;
-use sira_store::embedded::Engine;
+use sira_store::embedded::{Engine, EngineOptions};
+use sira_store::env::{Env, SimEnv, SystemEnv};
 
 /// A door over an engine in a folder of its own.
 pub struct Door {
@@ -21,8 +23,23 @@ pub struct Door {
 
 impl Door {
     pub fn open(change: impl FnOnce(&mut RespConfig)) -> Self {
+        Self::open_in(Arc::new(SystemEnv), EngineOptions::default(), change)
+    }
+
+    /// A door whose time passes as `env` says, over an engine that collects nothing by itself.
+    pub fn open_at(env: &Arc<SimEnv>) -> Self {
+        let options = EngineOptions { background: false, ..EngineOptions::default() };
+        Self::open_in(Arc::clone(env) as _, options, |_| {})
+    }
+
+    fn open_in(
+        env: Arc<dyn Env>,
+        options: EngineOptions,
+        change: impl FnOnce(&mut RespConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().expect("folder");
-        let engine = Engine::open(folder.path(), Default::default()).expect("engine");
+        let engine = Engine::open_on(Arc::new(OsDisk), env, folder.path(), options);
+        let engine = engine.expect("engine");
         let mut config = RespConfig {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             durability: Durability::None,

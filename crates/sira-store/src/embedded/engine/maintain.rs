@@ -12,6 +12,7 @@ use sira_log::record::LogPosition;
 
 use super::super::NamespaceId;
 use super::super::index::Location;
+use super::lookup::FullKey;
 use super::{Engine, checkpoint, lookup, reclaim};
 use crate::error::{Result, StorageError};
 
@@ -246,9 +247,25 @@ fn collect(engine: &Engine, full: &[u8], location: Location) -> bool {
     let Some((id, key)) = full.split_first_chunk() else { return false };
     let namespace = NamespaceId(u32::from_be_bytes(*id));
     let _held = engine.stripes.lock_one(namespace, key);
+    take_out(engine, namespace, full, location)
+}
+
+/// Takes the object under a key out of the index if it has expired, before the sweep comes to it.
+/// The caller holds the key's lock.
+pub(in super::super) fn collect_if_expired(engine: &Engine, namespace: NamespaceId, key: &[u8]) {
+    let Some(full) = FullKey::new(namespace, key) else { return };
+    let Some(location) = engine.index.get(full.bytes()) else { return };
+    // A damaged object is left for verify and repair to name.
+    if matches!(lookup::is_expired(engine, full.bytes(), location, engine.env.now_ms()), Ok(true)) {
+        take_out(engine, namespace, full.bytes(), location);
+    }
+}
+
+/// Nothing is written to the log: replay passes over what has expired.
+fn take_out(engine: &Engine, namespace: NamespaceId, full: &[u8], location: Location) -> bool {
     let removed = engine.index.remove_if(full, location);
     if removed {
-        engine.add_dead(key.len(), location);
+        engine.add_dead(full.len() - size_of_val(&namespace.0), location);
         engine.namespaces.with_count(namespace, |count| count.add(-1));
     }
     removed

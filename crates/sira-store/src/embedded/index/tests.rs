@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use super::*;
+use crate::env::SeededRandom;
 
 /// A location that says which number it was made of.
 fn location(number: u32) -> Location {
@@ -16,21 +17,6 @@ fn location(number: u32) -> Location {
         item: number.wrapping_mul(5),
         size: number.wrapping_mul(7),
         expiry: number.wrapping_mul(11),
-    }
-}
-
-/// Numbers that look random and follow from the seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
     }
 }
 
@@ -161,9 +147,9 @@ fn ordered_keys_fill_their_pages() {
 fn random_keys_keep_to_forty_bytes_each_beyond_the_key() {
     let keys = 300_000;
     let index = Index::new();
-    let mut random = Random(1);
+    let mut random = SeededRandom::new(1);
     for number in 0..keys {
-        let key = [random.next().to_be_bytes(), random.next().to_be_bytes()].concat();
+        let key = [random.next_u64().to_be_bytes(), random.next_u64().to_be_bytes()].concat();
         index.insert(&key, location(number)).unwrap();
     }
     check_shape(&index);

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use sira_log::env::SeededRandom;
 use sira_store::embedded::{Engine, NamespaceId, StoredObject};
 use sira_store::{StorageError, Version};
-
-use super::rng::Rng;
 
 /// An object as it was read.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ impl From<StorageError> for Unread {
 }
 
 /// Reads everything.
-pub(super) fn read(engine: &Engine, rng: &mut Rng) -> Result<Content, Unread> {
+pub(super) fn read(engine: &Engine, rng: &mut SeededRandom) -> Result<Content, Unread> {
     let mut content = Content::new();
     for (name, namespace) in engine.namespaces() {
         let mut keys = Vec::new();
@@ -76,7 +75,7 @@ fn read_one(
     namespace: NamespaceId,
     key: &[u8],
     size: u64,
-    rng: &mut Rng,
+    rng: &mut SeededRandom,
 ) -> Result<Found, Unread> {
     let wrong = |what: &str| Unread::Wrong(what.to_owned());
     let object = engine.get(namespace, key)?.ok_or_else(|| wrong("scanned and not found"))?;

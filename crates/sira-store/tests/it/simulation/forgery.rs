@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use sira_log::disk::{SimDisk, read_all};
+use sira_log::env::SeededRandom;
 use sira_log::frame::{BinaryLogCursor, BinaryLogFormat, BinaryLogWriter};
 use sira_log::record::{
     ContentKind, LogPosition, RECORD_BODY_OFFSET, RECORD_HEADER_BYTES, RecordHeader,
 };
-
-use super::rng::Rng;
 
 /// Bytes of an item's fixed part, and where its checksum lies in it.
 const ITEM_BYTES: usize = 28;
@@ -51,7 +50,7 @@ fn segments(disk: &SimDisk) -> Vec<Known> {
 /// could have learned it from a copy of the files.
 pub(super) fn payload(
     disk: &SimDisk,
-    rng: &mut Rng,
+    rng: &mut SeededRandom,
     before: usize,
     salt: Option<u64>,
 ) -> Option<Forgery> {

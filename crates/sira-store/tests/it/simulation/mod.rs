@@ -10,7 +10,6 @@ mod content;
 mod forgery;
 mod model;
 mod operations;
-mod rng;
 mod rot;
 mod world;
 

@@ -368,7 +368,7 @@ impl World {
     }
 
     fn wait(&mut self, engine: &Engine) -> Checked<Flow> {
-        let choice = self.rng.next();
+        let choice = self.rng.next_u64();
         let result = match self.model.pending_ticket(choice) {
             Some(ticket) if !choice.is_multiple_of(3) => engine.wait_durable(ticket),
             _ => engine.flush(),

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sira_log::disk::{Disk, SimDisk, SimFaults};
-use sira_log::env::{Env, SimEnv};
+use sira_log::env::{Env, SeededRandom, SimEnv};
 use sira_store::embedded::{Engine, EngineOptions};
 use sira_store::{Durability, StorageError};
 
 use super::bugs::{LateSync, NoFolderSync, SameSalt};
 use super::content::{self, Content, Unread};
 use super::model::{Model, Survival};
-use super::rng::Rng;
 use super::rot::History;
 
 /// Folder of the store.
@@ -145,7 +144,7 @@ pub(super) struct Style {
 }
 
 pub(super) struct World {
-    pub(super) rng: Rng,
+    pub(super) rng: SeededRandom,
     pub(super) disk: SimDisk,
     pub(super) env: Arc<SimEnv>,
     pub(super) model: Model,
@@ -164,8 +163,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, doors: Doors, history: bool) -> Self {
-        let mut rng = Rng::new(seed);
-        let disk = SimDisk::new(rng.next());
+        let mut rng = SeededRandom::new(seed);
+        let disk = SimDisk::new(rng.next_u64());
         disk.create_dir_all(Path::new("/data")).expect("a new disk");
         disk.sync_dir(Path::new("/")).expect("a new disk");
         let options = EngineOptions {
@@ -184,7 +183,7 @@ impl World {
             writeback_one_in: rng.pick(&[0, 5, 50]),
         };
         Self {
-            env: Arc::new(SimEnv::new(rng.next(), 1_795_000_000_000)),
+            env: Arc::new(SimEnv::new(rng.next_u64(), 1_795_000_000_000)),
             rng,
             disk,
             model: Model::default(),
@@ -315,7 +314,7 @@ impl World {
         };
         let disk = match end {
             End::Close if self.rng.chance(1, 2) => self.disk.kill(),
-            End::Close => self.disk.crash(self.rng.next()),
+            End::Close => self.disk.crash(self.rng.next_u64()),
             End::Kill => {
                 self.tally.kills += 1;
                 self.disk.kill()
@@ -323,7 +322,7 @@ impl World {
             End::PowerLoss => {
                 self.tally.power_losses += 1;
                 self.survival = Survival::Prefix;
-                self.disk.crash(self.rng.next())
+                self.disk.crash(self.rng.next_u64())
             }
         };
         self.note(|| format!("end: {end:?}"));

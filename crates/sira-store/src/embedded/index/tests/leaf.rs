@@ -12,7 +12,7 @@ fn contents(body: &Body) -> BTreeMap<Vec<u8>, Location> {
 }
 
 /// Keys that share much, end early, hold zeros, or are as long as can be.
-fn key(random: &mut Random) -> Vec<u8> {
+fn key(random: &mut SeededRandom) -> Vec<u8> {
     let long = match random.below(12) {
         0 => KEY_BYTES_MAX,
         1 => 1_000,
@@ -55,7 +55,7 @@ fn padded_heads_keep_the_order_of_short_keys() {
 #[test]
 fn puts_splits_removals_and_merges_lose_nothing() {
     for seed in 0..300 {
-        let mut random = Random(seed);
+        let mut random = SeededRandom::new(seed);
         let mut leaves = vec![Body::empty()];
         let mut model = BTreeMap::new();
         for number in 0..400 {
@@ -100,7 +100,7 @@ fn puts_splits_removals_and_merges_lose_nothing() {
 
 #[test]
 fn ranges_are_taken_out_and_kept() {
-    let mut random = Random(9);
+    let mut random = SeededRandom::new(9);
     for _ in 0..500 {
         let mut body = Body::empty();
         for number in 0..200 {

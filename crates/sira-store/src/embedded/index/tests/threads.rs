@@ -60,7 +60,7 @@ fn nothing_is_lost_while_all_kinds_of_threads_run() {
         for writer in 0..THREADS {
             let (index, running) = (&index, &running);
             scope.spawn(move || {
-                let mut random = Random(u64::from(writer));
+                let mut random = SeededRandom::new(u64::from(writer));
                 for round in 0..rounds {
                     // Each writer has its own odd keys, and so knows what is there.
                     let mine = |n: &u32| n % 2 == 1 && n / 2 % THREADS == writer;
@@ -85,7 +85,7 @@ fn nothing_is_lost_while_all_kinds_of_threads_run() {
         }
         let (index, running) = (&index, &running);
         scope.spawn(move || {
-            let mut random = Random(99);
+            let mut random = SeededRandom::new(99);
             while running.load(Ordering::Acquire) > 0 {
                 let number = random.below(u64::from(keys)) as u32;
                 let found = index.get(&key(number));

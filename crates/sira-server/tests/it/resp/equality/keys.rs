@@ -1,0 +1,56 @@
+//! Keys, and databases.
+
+pub const SCRIPT: &str = r#"
+DEL a b c
+DEL a
+DEL
+UNLINK s missing
+EXISTS bc bc missing
+TYPE bc
+TYPE missing
+TOUCH bc missing bc
+SET r1 v
+RENAME r1 r2
+RENAME r1 r2
+RENAME r2 r2
+GET r2
+SET r3 w
+RENAMENX r2 r3
+RENAMENX r2 r4
+RENAMENX r4 r4
+RENAMENX missing r4
+EXPIRE r4 100
+RENAME r4 r5
+TTL r5
+COPY r5 c1
+TTL c1
+COPY r5 c1
+COPY r5 c1 REPLACE
+COPY r5 r5
+COPY r5 c1 DB 3
+COPY r5 c1 DB 16
+COPY r5 c1 DB x
+COPY r5 c1 FOO
+COPY missing c2
+MOVE c1 3
+MOVE c1 4
+MOVE c1 0
+MOVE c1 16
+MOVE c1 x
+MOVE c1 99999999999
+MOVE missing 3
+SELECT 4
+GET c1
+SELECT 0
+SELECT 16
+SELECT -1
+SELECT x
+SELECT 99999999999
+SELECT
+SWAPDB 0 4
+GET c1
+SWAPDB 0 4
+SWAPDB 0 x
+SWAPDB x 0
+SWAPDB 0 16
+"#;
