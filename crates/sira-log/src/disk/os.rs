@@ -228,7 +228,10 @@ impl DiskFile for OsFile {
             }
         }
         if written {
-            write_zeros(&self.file, old, len)?;
+            write_zeros(&self.file, old, len)
+                .and_then(|()| self.file.sync_data())
+                // The space was there: whatever this is, it is no lack of it.
+                .map_err(|error| io::Error::other(format!("cannot write zeros: {error}")))?;
         }
         self.len.store(len, Ordering::Release);
         Ok(())
