@@ -196,6 +196,7 @@ impl Shared {
         let sequence = tail.sequence;
         tail.offset += total;
         tail.sequence += u64::from(entry.count);
+        tail.active.add_flags(entry.flags);
         tail.active.used.store(tail.offset, Ordering::Release);
         self.appended.store(tail.sequence, Ordering::Release);
         Ok(Appended {

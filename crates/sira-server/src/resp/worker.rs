@@ -15,7 +15,7 @@ use sira_store::embedded::Ticket;
 
 use crate::limits::{RESP_ACCEPT_BATCH, RESP_READ_BYTES};
 
-use super::balance::Balance;
+use super::balance::{Advice, Balance, Counted};
 use super::connection::{Connection, Input, Wait};
 use super::data::{Data, Spaces};
 use super::mailbox::Message;
@@ -501,6 +501,7 @@ impl<'s> Worker<'s> {
                 }
                 // The wake alone makes the loop look at its waiting clients.
                 Message::Resume => {}
+                Message::GiveBack(owner) => self.hand_over(owner, 1),
                 Message::Stop(deadline) => self.begin_stop(deadline),
             }
         }
@@ -519,13 +520,29 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Hands clients to another loop when this one has more work than time.
+    /// Hands clients to the next loop when this one has more work than time, and takes them back
+    /// where that does not help.
     fn share_load(&mut self, events: usize) {
-        let target = self.index + 1;
+        let next = self.index + 1;
+        let Some(mailbox) = self.shared.mailboxes.get(next) else { return };
         let now = self.now();
-        if !self.balance.tick(now, events, self.clients.len()) {
-            return;
+        let advice = self.balance.tick(now, events, || {
+            let commands = |stats: &LoopStats| stats.processed.load(Ordering::Relaxed);
+            Counted {
+                clients: self.clients.len(),
+                accepted: self.stats.accepted.load(Ordering::Relaxed),
+                commands: commands(self.stats) + self.shared.stats.get(next).map_or(0, commands),
+            }
+        });
+        match advice {
+            Advice::Keep => {}
+            Advice::Share => self.hand_over(next, 2),
+            Advice::TakeBack => mailbox.send(Message::GiveBack(self.index)),
         }
+    }
+
+    /// Hands one in `share` of the clients to another loop.
+    fn hand_over(&mut self, target: usize, share: usize) {
         let Some(mailbox) = self.shared.mailboxes.get(target) else { return };
         let movable = |client: &Connection| {
             client.wait == Wait::No && !client.out.is_held() && !client.session.closing
@@ -535,8 +552,8 @@ impl<'s> Worker<'s> {
             .iter()
             .filter(|(_, client)| movable(client))
             .map(|(key, _)| key)
-            .skip(1)
-            .step_by(2)
+            .skip(share - 1)
+            .step_by(share)
             .collect();
         for key in keys {
             let Some(client) = self.clients.try_remove(key) else { continue };
