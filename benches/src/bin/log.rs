@@ -20,7 +20,7 @@ use sira_log::env::SystemEnv;
 use sira_log::log::{Found, SEGMENT_START, SegmentLog, SegmentLogOptions};
 
 const SIZES: [(&str, usize, usize); 3] =
-    [("100 B", 100, 16_000), ("4 KiB", 4096, 8_000), ("64 KiB", 64 << 10, 1_600)];
+    [("100 B", 100, 64_000), ("4 KiB", 4096, 32_000), ("64 KiB", 64 << 10, 6_400)];
 
 fn main() {
     let args = Args::parse();

@@ -134,8 +134,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     fn slice(&self, offset: u64, len: usize) -> Option<&[u8]>;
 
     /// Extends the file with zeros to `len`, reserving the space, so that later writes below `len`
-    /// cannot run out of it. With `written`, the zeros are written out, so that a later sync has no
-    /// allocation to record.
+    /// cannot run out of it. With `written`, the zeros are on the medium when this returns, so that
+    /// a later sync has no allocation to record.
     ///
     /// # Errors
     /// `StorageFull` when there is no room, otherwise the medium's error.

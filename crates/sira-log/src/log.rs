@@ -6,11 +6,13 @@
 
 mod append;
 mod commit;
+mod grow;
 mod mark;
 mod open;
 mod scan;
 mod segment;
 mod stream;
+mod turnstile;
 mod verify;
 
 pub(crate) use segment::{is_month, segment_id};
@@ -37,7 +39,9 @@ use crate::env::Env;
 use crate::error::{LogError, Result};
 use crate::record::LogPosition;
 use commit::{SyncState, Watcher};
+use grow::Growth;
 use mark::MarkFile;
+use turnstile::Turnstile;
 
 /// Folder of what is kept beside the segments.
 pub(crate) const METADATA_DIR: &str = ".metadata";
@@ -52,8 +56,8 @@ pub struct SegmentLogOptions {
     pub segment_bytes: u64,
     /// Space that is reserved ahead of the writer, in bytes.
     pub reserve_bytes: u64,
-    /// Write the reserved space out as zeros, so that a sync has no allocation to record. Pays where
-    /// every record is synced; doubles what is written.
+    /// While records are synced in small groups, write zeros ahead of them from the background
+    /// thread, so that a sync has no new blocks to record. Doubles what is written then.
     pub write_reserve: bool,
     /// Run the thread that serves [`SegmentLog::request_durable`] and timed syncs. Without it, the
     /// owner calls [`SegmentLog::run_due_sync`].
@@ -110,8 +114,10 @@ struct Shared {
     /// Where the durable part of the log ends.
     durable_end: Mutex<LogPosition>,
     next_segment: AtomicU64,
+    growth: Mutex<Growth>,
     sync: Mutex<SyncState>,
-    synced: Condvar,
+    synced: Turnstile,
+    gathered: Condvar,
     wanted: Condvar,
     mark: Mutex<MarkFile>,
     watchers: Mutex<Vec<Watcher>>,
@@ -119,6 +125,7 @@ struct Shared {
     damage: Mutex<Vec<Damage>>,
     refusing: AtomicBool,
     syncs: AtomicU64,
+    small_syncs: AtomicU64,
 }
 
 impl std::fmt::Debug for SegmentLog {

@@ -169,7 +169,7 @@ impl LogStorage {
             stem: options.stem.clone(),
             segment_bytes: options.segment_bytes,
             reserve_bytes: (options.segment_bytes / 8).clamp(4096, 32 << 20),
-            write_reserve: false,
+            write_reserve: options.durability == LogDurability::Sync,
             background: options.background,
         };
         if let Some(mirror) = &options.mirror_path {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::{Errno, pwritev};
 
@@ -20,6 +20,13 @@ const ZEROS: &[u8] = &[0; 64 * 1024];
 /// Writes from this size on go through the operating system, which fills whole pages without
 /// clearing them first; smaller ones are copied into the map, which needs no call.
 const CALL_BYTES_MIN: usize = 16 << 10;
+
+/// A sync of at least so many mapped bytes takes them out of the page table first: else the system
+/// does it page by page, each time interrupting every processor that the process runs on.
+const UNMAP_BYTES_MIN: u64 = 128 << 10;
+
+/// Length that is a multiple of every page size in use.
+const PAGE_BYTES: u64 = 64 << 10;
 
 /// Parts that one call writes.
 const WRITE_PARTS_MAX: usize = 16;
@@ -60,7 +67,13 @@ impl Disk for OsDisk {
             }
         };
         let map = map.map(|raw| Arc::new(Map { raw }));
-        Ok(Arc::new(OsFile { file, map, len: AtomicU64::new(len) }))
+        Ok(Arc::new(OsFile {
+            file,
+            map,
+            len: AtomicU64::new(len),
+            copied: AtomicU64::new(len),
+            unmapped: AtomicU64::new(len),
+        }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -136,6 +149,10 @@ struct OsFile {
     file: File,
     map: Option<Arc<Map>>,
     len: AtomicU64,
+    /// End of what was copied into the map.
+    copied: AtomicU64,
+    /// Before this, syncs have taken it out of the page table.
+    unmapped: AtomicU64,
 }
 
 impl OsFile {
@@ -146,6 +163,28 @@ impl OsFile {
             return None;
         }
         Some((map, usize::try_from(offset).ok()?))
+    }
+
+    /// Takes what was copied into the map out of the page table, where that is much. It is mapped
+    /// again when it is next touched.
+    fn unmap_copied(&self) {
+        let Some(map) = &self.map else { return };
+        // Where the next bytes go stays mapped.
+        let end = self.copied.load(Ordering::Acquire).min(map.raw.len() as u64) / PAGE_BYTES;
+        let start = self.unmapped.load(Ordering::Relaxed) / PAGE_BYTES;
+        let (start, end) = (start * PAGE_BYTES, end * PAGE_BYTES);
+        if end < start + UNMAP_BYTES_MIN {
+            return;
+        }
+        if let (Ok(offset), Ok(len)) = (usize::try_from(start), usize::try_from(end - start)) {
+            // SAFETY: for a shared map of a file, dropping pages from the page table changes
+            // nothing that a read or a write can see: both find the page cache again.
+            let advised =
+                unsafe { map.raw.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+            if advised.is_ok() {
+                self.unmapped.store(end, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -193,6 +232,10 @@ impl DiskFile for OsFile {
             }
             at += part.len();
         }
+        // Writers take turns, and nearly all write behind the last.
+        if self.copied.load(Ordering::Relaxed) < at as u64 {
+            self.copied.store(at as u64, Ordering::Release);
+        }
         Ok(())
     }
 
@@ -228,7 +271,10 @@ impl DiskFile for OsFile {
             }
         }
         if written {
-            write_zeros(&self.file, old, len)?;
+            write_zeros(&self.file, old, len)
+                .and_then(|()| self.file.sync_data())
+                // The space was there: whatever this is, it is no lack of it.
+                .map_err(|error| io::Error::other(format!("cannot write zeros: {error}")))?;
         }
         self.len.store(len, Ordering::Release);
         Ok(())
@@ -241,6 +287,7 @@ impl DiskFile for OsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.unmap_copied();
         self.file.sync_data()
     }
 }

@@ -15,9 +15,6 @@ use crate::error::{LogError, Result};
 use crate::frame::BinaryLogFormat;
 use crate::record::{LogPosition, RECORD_BODY_OFFSET, RECORD_HEADER_BYTES, RecordHeader};
 
-/// Smallest space that is reserved when the medium is nearly full.
-const RESERVE_BYTES_MIN: u64 = 64 << 10;
-
 /// Zeros between the head of a record and its aligned data.
 const ZEROS: [u8; 4096] = [0; 4096];
 
@@ -199,6 +196,7 @@ impl Shared {
         let sequence = tail.sequence;
         tail.offset += total;
         tail.sequence += u64::from(entry.count);
+        tail.active.add_flags(entry.flags);
         tail.active.used.store(tail.offset, Ordering::Release);
         self.appended.store(tail.sequence, Ordering::Release);
         Ok(Appended {
@@ -208,44 +206,6 @@ impl Shared {
             sequence,
             ticket: tail.sequence,
         })
-    }
-
-    /// Reserves space for the active segment up to `end` at least, and some ahead while there is
-    /// room for it.
-    pub(super) fn grow(&self, segment: &Segment, end: u64) -> Result<()> {
-        if end <= segment.file.len() {
-            return Ok(());
-        }
-        let limit = segment.reserve;
-        let mut ahead = self.options.reserve_bytes;
-        loop {
-            let target = (end + ahead).next_multiple_of(4096).min(limit).max(end);
-            match segment.file.allocate(target, self.options.write_reserve) {
-                Ok(()) => {
-                    // Syncing in steps keeps the one that seals the segment short.
-                    self.request_sync(self.appended.load(Ordering::Acquire));
-                    return Ok(());
-                }
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                    ) =>
-                {
-                    if ahead == 0 {
-                        return Err(LogError::OutOfSpace { bytes: end, path: self.root.clone() });
-                    }
-                    ahead = if ahead > RESERVE_BYTES_MIN { ahead / 4 } else { 0 };
-                }
-                Err(source) => {
-                    return Err(LogError::Io {
-                        action: "allocate",
-                        path: segment.path.clone(),
-                        source,
-                    });
-                }
-            }
-        }
     }
 
     /// Makes the active segment durable, seals it, and begins the next one with room for a frame
@@ -289,6 +249,7 @@ impl Shared {
     /// Cuts the active segment to its length and makes it durable.
     pub(super) fn cut_and_sync(&self, tail: &Tail) -> Result<()> {
         let segment = &tail.active;
+        let _growth = self.growth.lock();
         let done = segment
             .file
             .truncate(tail.offset)

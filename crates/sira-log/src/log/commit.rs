@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
+
 use super::mark::Mark;
 use super::{SegmentLog, Shared};
 use crate::error::{LogError, Result};
@@ -21,9 +23,40 @@ pub(super) struct SyncState {
     pub(super) wanted: u64,
     /// By when a timed sync is due, on the monotonic clock.
     pub(super) due: Option<Duration>,
+    /// The committer thread is to write zeros ahead.
+    pub(super) write_ahead: bool,
     /// The committer thread is to end.
     pub(super) stopping: bool,
+    /// Calls that wait for a sync that has not begun.
+    pending: usize,
+    /// A call waits for more of them, to sync for all.
+    gathering: Option<Gathering>,
+    /// Gatherings so far.
+    gatherings: u64,
+    /// Calls that are likely to wait for the next sync: those that the last one released, and those
+    /// that had come meanwhile.
+    expected: usize,
+    /// Syncs until the leader waits for others again, after they did not come in time.
+    alone: u32,
+    /// How long a sync takes, smoothed.
+    sync_time: Duration,
 }
+
+/// A call that waits for others before it syncs for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gathering {
+    /// Number of the gathering: who wakes up from another one is not the leader any more.
+    number: u64,
+    /// Calls that are likely to come.
+    wanted: usize,
+}
+
+/// Longest that a leader waits for others, as a part of a sync.
+const GATHER_SHARE: u32 = 1;
+/// The same in time.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+/// Syncs without waiting after a wait in vain.
+const ALONE_SYNCS: u32 = 8;
 
 impl SegmentLog {
     /// Blocks until every record below `ticket` is durable. If nobody syncs, this thread does it
@@ -56,6 +89,12 @@ impl SegmentLog {
         }
     }
 
+    /// How long a sync takes of late, smoothed; zero before the first.
+    #[must_use]
+    pub fn sync_time(&self) -> Duration {
+        self.shared.sync.lock().sync_time
+    }
+
     /// Calls `watcher` after each sync, from the thread that synced, and when the log fails. It must
     /// be quick and must not call the log.
     pub fn watch_durable(&self, watcher: Arc<dyn Fn() + Send + Sync>) {
@@ -67,6 +106,10 @@ impl SegmentLog {
     /// # Errors
     /// As [`SegmentLog::wait_durable`].
     pub fn run_due_sync(&self) -> Result<()> {
+        let ahead = std::mem::take(&mut self.shared.sync.lock().write_ahead);
+        if ahead {
+            self.shared.write_ahead();
+        }
         let ticket = {
             let mut sync = self.shared.sync.lock();
             let due = sync.due.is_some_and(|due| due <= self.shared.env.monotonic());
@@ -93,6 +136,7 @@ impl Shared {
     }
 
     pub(super) fn wait_durable(&self, ticket: u64) -> Result<()> {
+        let mut counted = false;
         loop {
             if self.durable.load(Ordering::Acquire) >= ticket {
                 return Ok(());
@@ -101,25 +145,97 @@ impl Shared {
                 return Err(LogError::Poisoned { reason: reason.clone() });
             }
             let mut sync = self.sync.lock();
-            if sync.leading {
-                self.synced.wait(&mut sync);
-                continue;
-            }
             if self.durable.load(Ordering::Acquire) >= ticket {
                 return Ok(());
             }
-            sync.leading = true;
+            if !counted {
+                counted = true;
+                sync.pending += 1;
+            }
+            if sync.leading {
+                match sync.gathering {
+                    // The group is whole: whoever completes it leads, the one that gathered it
+                    // would have to be woken first.
+                    Some(gathering) if sync.pending >= gathering.wanted => sync.gathering = None,
+                    _ => {
+                        let turn = self.synced.turn();
+                        drop(sync);
+                        self.synced.wait(turn);
+                        continue;
+                    }
+                }
+            } else {
+                sync.leading = true;
+                if !self.gather(&mut sync) {
+                    let turn = self.synced.turn();
+                    let leading = sync.leading;
+                    drop(sync);
+                    if leading {
+                        self.synced.wait(turn);
+                    }
+                    continue;
+                }
+            }
+            let group = std::mem::take(&mut sync.pending);
             drop(sync);
-            let result = self.sync_active();
-            self.sync.lock().leading = false;
-            self.synced.notify_all();
-            self.call_watchers();
-            result?;
+            self.lead(group)?;
         }
     }
 
-    /// Syncs what has been appended.
-    fn sync_active(&self) -> Result<()> {
+    /// Syncs for a group of calls.
+    fn lead(&self, group: usize) -> Result<()> {
+        let start = self.env.monotonic();
+        let result = self.sync_active();
+        let took = self.env.monotonic().saturating_sub(start);
+        let mut sync = self.sync.lock();
+        sync.leading = false;
+        sync.expected = group + sync.pending;
+        sync.sync_time = (sync.sync_time * 7 + took) / 8;
+        if let Ok(true) = result {
+            sync.write_ahead = true;
+            self.wanted.notify_one();
+        }
+        drop(sync);
+        self.synced.advance();
+        // Whoever gathered this group and was overtaken.
+        self.gathered.notify_all();
+        self.call_watchers();
+        result.map(|_| ())
+    }
+
+    /// Waits a moment for the calls that the last sync released to come back, so that one sync
+    /// covers all of them instead of every other one half. Says whether this call is still the one
+    /// to lead.
+    fn gather(&self, sync: &mut MutexGuard<'_, SyncState>) -> bool {
+        let wanted = sync.expected - sync.expected / 8;
+        if sync.pending >= wanted {
+            return true;
+        }
+        if sync.alone > 0 {
+            sync.alone -= 1;
+            return true;
+        }
+        let limit = (sync.sync_time / GATHER_SHARE).min(GATHER_MAX);
+        sync.gatherings += 1;
+        let gathering = Some(Gathering { number: sync.gatherings, wanted });
+        sync.gathering = gathering;
+        while sync.gathering == gathering {
+            if self.gathered.wait_for(sync, limit).timed_out() {
+                break;
+            }
+        }
+        if sync.gathering != gathering {
+            return false;
+        }
+        sync.gathering = None;
+        if sync.pending < wanted {
+            sync.alone = ALONE_SYNCS;
+        }
+        true
+    }
+
+    /// Syncs what has been appended; says whether zeros should be written ahead.
+    fn sync_active(&self) -> Result<bool> {
         let (segment, offset, sequence) = {
             let tail = self.tail.lock();
             (Arc::clone(&tail.active), tail.offset, tail.sequence)
@@ -133,14 +249,16 @@ impl Shared {
         if let Some(reason) = &*self.poisoned.lock() {
             return Err(LogError::Poisoned { reason: reason.clone() });
         }
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let before = *self.durable_end.lock();
+        let from = if before.segment == segment.id { before.offset } else { 0 };
+        let write_ahead = self.count_sync(&segment, offset, offset.saturating_sub(from));
         // A newer mark than this one may be there after a rotation; marks only grow.
         let mut mark = self.mark.lock();
         let end = LogPosition { segment: segment.id, offset };
         if self.publish_durable(sequence, end) {
             let _ = mark.write(Mark { segment: segment.id, offset, sequence, clean: false });
         }
-        Ok(())
+        Ok(write_ahead)
     }
 
     /// Raises the durable sequence; says whether it rose.
@@ -191,6 +309,12 @@ impl Shared {
         loop {
             if sync.stopping {
                 return;
+            }
+            if std::mem::take(&mut sync.write_ahead) {
+                drop(sync);
+                self.write_ahead();
+                sync = self.sync.lock();
+                continue;
             }
             let now = self.env.monotonic();
             let due = sync.due.is_some_and(|due| due <= now);

@@ -22,6 +22,7 @@ use super::commit::SyncState;
 use super::mark::{Mark, MarkFile};
 use super::scan::Found;
 use super::segment::{SEGMENT_START, Segment, is_month, segment_id};
+use super::turnstile::Turnstile;
 use super::verify::{VerifyReport, verify_segment};
 use super::{METADATA_DIR, SegmentLog, SegmentLogOptions, Shared, Tail};
 use crate::disk::{Disk, OpenMode, write_atomically};
@@ -187,14 +188,17 @@ pub(super) fn open(
         durable: AtomicU64::new(next_sequence),
         durable_end: Mutex::new(durable_end),
         next_segment,
+        growth: Mutex::default(),
         sync: Mutex::new(SyncState::default()),
-        synced: Condvar::new(),
+        synced: Turnstile::default(),
+        gathered: Condvar::new(),
         wanted: Condvar::new(),
         watchers: Mutex::new(Vec::new()),
         poisoned: Mutex::new(None),
         refusing: AtomicBool::new(!report.damage.is_empty()),
         damage: Mutex::new(report.damage.clone()),
         syncs: AtomicU64::new(0),
+        small_syncs: AtomicU64::new(0),
         mark: Mutex::new(mark_file),
         options,
     };

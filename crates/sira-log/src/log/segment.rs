@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -38,6 +38,8 @@ pub struct Segment {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) used: AtomicU64,
     pub(crate) sealed: AtomicBool,
+    /// Flags that some record has, unless records were there before the segment was opened.
+    pub(crate) flags: Option<AtomicU8>,
 }
 
 impl Segment {
@@ -90,6 +92,7 @@ impl Segment {
             file,
             used: AtomicU64::new(SEGMENT_START),
             sealed: AtomicBool::new(false),
+            flags: Some(AtomicU8::new(0)),
         })
     }
 
@@ -136,6 +139,7 @@ impl Segment {
                     file,
                     used,
                     sealed: AtomicBool::new(true),
+                    flags: None,
                 })
             }
             _ => Err(LogError::Format {
@@ -155,6 +159,22 @@ impl Segment {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Every flag that some record of the segment has; `None` for a segment that was there when the
+    /// log was opened, whose records were not all looked at.
+    #[must_use]
+    pub fn flags(&self) -> Option<u8> {
+        self.flags.as_ref().map(|flags| flags.load(Ordering::Acquire))
+    }
+
+    /// Notes the flags of a record before others can see it.
+    pub(crate) fn add_flags(&self, new: u8) {
+        if let Some(flags) = &self.flags
+            && flags.load(Ordering::Relaxed) | new != flags.load(Ordering::Relaxed)
+        {
+            flags.fetch_or(new, Ordering::AcqRel);
+        }
     }
 
     /// Bytes of a range of written frames, borrowed where the medium maps files.

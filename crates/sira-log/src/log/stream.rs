@@ -104,6 +104,7 @@ impl Reservation<'_> {
         let sequence = tail.sequence;
         tail.offset += total;
         tail.sequence += u64::from(entry.count);
+        tail.active.add_flags(entry.flags);
         tail.active.used.store(tail.offset, Ordering::Release);
         shared.appended.store(tail.sequence, Ordering::Release);
         debug_assert!(data_offset >= offset + RECORD_BODY_OFFSET as u64);

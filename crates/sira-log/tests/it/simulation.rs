@@ -188,6 +188,7 @@ impl World {
                 Ok(())
             }
             1 => log.rotate(),
+            3 => log.run_due_sync(),
             2 => {
                 let sealed: Vec<_> = log.segments().into_iter().filter(|s| s.is_sealed()).collect();
                 let Some(oldest) = sealed.first().filter(|_| self.rng.chance(1, 3)) else {

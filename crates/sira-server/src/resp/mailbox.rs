@@ -19,6 +19,8 @@ pub(crate) enum Message {
     Kill(u64),
     /// Stop this client's waiting, with an error where that is set.
     Unblock(u64, bool),
+    /// Hand your clients to the loop of this number, which has time for them.
+    GiveBack(usize),
     /// Look again at clients that are held up by a pause.
     Resume,
     /// Stop: answer what has been read, until this monotonic time.

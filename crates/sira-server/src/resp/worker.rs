@@ -15,7 +15,7 @@ use sira_store::embedded::Ticket;
 
 use crate::limits::{RESP_ACCEPT_BATCH, RESP_READ_BYTES};
 
-use super::balance::Balance;
+use super::balance::{Advice, Balance, Counted};
 use super::connection::{Connection, Input, Wait};
 use super::data::{Data, Spaces};
 use super::mailbox::Message;
@@ -34,6 +34,9 @@ const EVENTS: usize = 512;
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// Most reads of one client before others are served.
 const READS_MAX: usize = 16;
+/// A sync that takes no longer than this is done by the loop itself when it has nothing else to do:
+/// handing it to another thread and being woken by that takes about as long.
+const OWN_SYNC_MAX: Duration = Duration::from_micros(500);
 
 /// One event loop, on its own thread.
 pub(crate) struct Worker<'s> {
@@ -48,6 +51,8 @@ pub(crate) struct Worker<'s> {
     generation: u64,
     /// Newest write of this tick.
     ticket: Option<Ticket>,
+    /// Newest write that waits for a sync that nobody was asked for yet, and since when.
+    unsynced: Option<(Ticket, Duration)>,
     /// Newest write that nobody has asked to be made durable, and when that is due.
     lazy: Option<(Ticket, Duration)>,
     /// Clients whose replies wait for an fsync.
@@ -85,6 +90,7 @@ impl<'s> Worker<'s> {
             spaces: shared.spaces(),
             generation: shared.generation(),
             ticket: None,
+            unsynced: None,
             lazy: None,
             held: Vec::new(),
             waiting: Vec::new(),
@@ -137,7 +143,15 @@ impl<'s> Worker<'s> {
         const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         if self.wait(events, Some(&NO_WAIT)).is_ok() && !events.is_empty() {
             // Requests waited for the loop, not the loop for requests.
+            self.hand_over_sync();
             return;
+        }
+        if self.unsynced.is_some() {
+            // Every reply that could be held is: one sync releases them all.
+            self.sync_now();
+            if self.wait(events, Some(&NO_WAIT)).is_ok() && !events.is_empty() {
+                return;
+            }
         }
         let start = self.now();
         loop {
@@ -164,6 +178,30 @@ impl<'s> Worker<'s> {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Leaves the sync of the writes so far to the engine's thread, when requests keep coming for
+    /// longer than it takes.
+    fn hand_over_sync(&mut self) {
+        if let Some((ticket, since)) = self.unsynced
+            && self.now().saturating_sub(since) >= self.shared.engine.sync_time()
+        {
+            self.unsynced = None;
+            self.shared.engine.request_durable(ticket);
+        }
+    }
+
+    /// Makes the writes so far durable and sends the replies that waited for it.
+    fn sync_now(&mut self) {
+        let Some((ticket, _)) = self.unsynced.take() else { return };
+        let engine = &self.shared.engine;
+        if engine.sync_time() > OWN_SYNC_MAX {
+            engine.request_durable(ticket);
+            return;
+        }
+        // A failure is told to every client whose reply is held.
+        let _ = engine.wait_durable(ticket);
+        self.settle();
     }
 
     /// When something is due that no event announces.
@@ -289,7 +327,8 @@ impl<'s> Worker<'s> {
                     if let Some(mailbox) = self.shared.mailboxes.get(self.index) {
                         mailbox.await_durable(true);
                     }
-                    engine.request_durable(ticket);
+                    let since = self.unsynced.map_or_else(|| self.now(), |(_, since)| since);
+                    self.unsynced = Some((ticket, since));
                 }
                 Durability::Interval(ms) => {
                     let due = self.now() + Duration::from_millis(ms);
@@ -462,6 +501,7 @@ impl<'s> Worker<'s> {
                 }
                 // The wake alone makes the loop look at its waiting clients.
                 Message::Resume => {}
+                Message::GiveBack(owner) => self.hand_over(owner, 1),
                 Message::Stop(deadline) => self.begin_stop(deadline),
             }
         }
@@ -480,13 +520,29 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Hands clients to another loop when this one has more work than time.
+    /// Hands clients to the next loop when this one has more work than time, and takes them back
+    /// where that does not help.
     fn share_load(&mut self, events: usize) {
-        let target = self.index + 1;
+        let next = self.index + 1;
+        let Some(mailbox) = self.shared.mailboxes.get(next) else { return };
         let now = self.now();
-        if !self.balance.tick(now, events, self.clients.len()) {
-            return;
+        let advice = self.balance.tick(now, events, || {
+            let commands = |stats: &LoopStats| stats.processed.load(Ordering::Relaxed);
+            Counted {
+                clients: self.clients.len(),
+                accepted: self.stats.accepted.load(Ordering::Relaxed),
+                commands: commands(self.stats) + self.shared.stats.get(next).map_or(0, commands),
+            }
+        });
+        match advice {
+            Advice::Keep => {}
+            Advice::Share => self.hand_over(next, 2),
+            Advice::TakeBack => mailbox.send(Message::GiveBack(self.index)),
         }
+    }
+
+    /// Hands one in `share` of the clients to another loop.
+    fn hand_over(&mut self, target: usize, share: usize) {
         let Some(mailbox) = self.shared.mailboxes.get(target) else { return };
         let movable = |client: &Connection| {
             client.wait == Wait::No && !client.out.is_held() && !client.session.closing
@@ -496,8 +552,8 @@ impl<'s> Worker<'s> {
             .iter()
             .filter(|(_, client)| movable(client))
             .map(|(key, _)| key)
-            .skip(1)
-            .step_by(2)
+            .skip(share - 1)
+            .step_by(share)
             .collect();
         for key in keys {
             let Some(client) = self.clients.try_remove(key) else { continue };

@@ -295,6 +295,11 @@ impl Engine {
         self.log.request_durable(ticket.0);
     }
 
+    /// How long a sync takes of late, smoothed; zero before the first.
+    pub fn sync_time(&self) -> Duration {
+        self.log.sync_time()
+    }
+
     /// Asks for all writes so far to become durable within `delay`, and returns at once.
     pub fn request_durable_within(&self, delay: Duration) {
         self.log.request_durable_within(delay);

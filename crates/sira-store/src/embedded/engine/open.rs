@@ -36,7 +36,7 @@ pub(super) fn open(
         stem: STEM.to_owned(),
         segment_bytes: options.segment_bytes,
         reserve_bytes: (options.segment_bytes / 8).clamp(4096, 32 << 20),
-        write_reserve: false,
+        write_reserve: options.durability == Durability::Sync,
         background: options.background,
     };
     let (log, report) = SegmentLog::open(Arc::clone(&disk), Arc::clone(&env), root, log_options)?;

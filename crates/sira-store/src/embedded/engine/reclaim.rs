@@ -1,8 +1,11 @@
 //! Reclaiming space: live objects of a mostly dead segment are written again, then its file goes.
 //!
 //! A removal is kept as long as an older segment is there, since that may still hold what was
-//! removed: an index rebuilt from the log alone must not bring it back.
+//! removed: an index rebuilt from the log alone must not bring it back. So a segment with removals
+//! is read record by record; of one without, only what the index names counts, and looking through
+//! the index is quicker than through millions of dead records.
 
+use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +18,8 @@ use super::Engine;
 use super::lookup::{FullKey, item_at};
 use super::maintain::State;
 use super::replay::{LoggedChange, changes};
-use super::write::{Change, Put, append_alone, location_alone};
+use super::write::{Change, FLAG_HIDES, Put, append_alone, location_alone};
+use crate::embedded::NamespaceId;
 use crate::error::{Result, StorageError};
 
 /// Bytes between two looks at the clock while a segment is rewritten.
@@ -23,6 +27,15 @@ const PACE_BYTES: u64 = 256 << 10;
 
 /// Most segments that one step rewrites.
 const SEGMENTS_PER_STEP: usize = 4;
+
+/// Entries of the index that cost about as much to look at as one record of a segment.
+const ENTRIES_PER_RECORD: u64 = 8;
+
+/// Most entries that are looked at before those found are moved.
+const ENTRIES_PER_ROUND: u64 = 16_384;
+
+/// Bytes of work that an entry counts as, for the rate.
+const ENTRY_BYTES: u64 = 16;
 
 /// Rewrites segments whose share of dead bytes is over the limit, most dead first.
 pub(super) fn reclaim(engine: &Engine, state: &mut State) -> Result<u64> {
@@ -45,8 +58,31 @@ pub(super) fn reclaim(engine: &Engine, state: &mut State) -> Result<u64> {
         }
     }
     candidates.sort_by_key(|(live, segment)| (*live, segment.id));
+    candidates.truncate(SEGMENTS_PER_STEP);
+    if candidates.is_empty() {
+        return Ok(0);
+    }
+    // A write to one of them may not have reached the index yet; when its lock was free once, it
+    // has.
+    engine.stripes.drain();
+    let (named, read): (Vec<_>, Vec<_>) = candidates
+        .into_iter()
+        .map(|(_, segment)| segment)
+        .partition(|segment| is_quicker_by_index(engine, segment));
     let mut done = 0;
-    for (_, segment) in candidates.into_iter().take(SEGMENTS_PER_STEP) {
+    if !named.is_empty() {
+        match move_named(engine, &named) {
+            Ok(true) => {
+                state.rewritten.extend(named.iter().map(|segment| segment.id));
+                done += named.len() as u64;
+            }
+            Ok(false) => return Ok(done),
+            Err(StorageError::Corrupt(_)) => engine.saw_corruption(),
+            Err(StorageError::OutOfSpace(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for segment in read {
         match rewrite(engine, &segment) {
             Ok(true) => {
                 state.rewritten.push(segment.id);
@@ -61,6 +97,65 @@ pub(super) fn reclaim(engine: &Engine, state: &mut State) -> Result<u64> {
         }
     }
     Ok(done)
+}
+
+/// Whether all that counts of a segment is named by the index, and the index is the shorter way.
+fn is_quicker_by_index(engine: &Engine, segment: &Segment) -> bool {
+    if segment.flags().is_none_or(|flags| flags & FLAG_HIDES != 0) {
+        return false;
+    }
+    let next = engine.log.segments().into_iter().find(|next| next.id > segment.id);
+    let records = next.map_or(0, |next| next.first_sequence.saturating_sub(segment.first_sequence));
+    engine.index.len() <= records.saturating_mul(ENTRIES_PER_RECORD)
+}
+
+/// Writes again what the index names in these segments. `false` when the engine is stopping.
+fn move_named(engine: &Engine, segments: &[Arc<Segment>]) -> Result<bool> {
+    let find = |id: u32| segments.iter().find(|segment| segment.id == id);
+    let mut pace = Pace::new(engine);
+    let mut cursor: Option<Vec<u8>> = None;
+    loop {
+        let from = cursor.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found: Vec<(Vec<u8>, Location)> = Vec::new();
+        let (mut entries, mut bytes) = (0, 0);
+        let mut last = None;
+        engine.index.scan(from, &mut |full, location| {
+            entries += 1;
+            if find(location.segment).is_some() {
+                found.push((full.to_vec(), location));
+                bytes += u64::from(location.size);
+            }
+            if bytes < PACE_BYTES && entries < ENTRIES_PER_ROUND {
+                return ControlFlow::Continue(());
+            }
+            last = Some(full.to_vec());
+            ControlFlow::Break(())
+        });
+        if !pace.step(entries * ENTRY_BYTES) {
+            return Ok(false);
+        }
+        for (full, location) in found {
+            let (Some(segment), Some((id, key))) =
+                (find(location.segment), full.split_first_chunk())
+            else {
+                continue;
+            };
+            let namespace = NamespaceId(u32::from_be_bytes(*id));
+            let held = engine.stripes.lock_one(namespace, key);
+            if engine.index.get(&full) != Some(location) {
+                continue;
+            }
+            let written = move_object(engine, segment, namespace, key, location)?;
+            drop(held);
+            if !pace.step(written) {
+                return Ok(false);
+            }
+        }
+        match last {
+            Some(last) => cursor = Some(last),
+            None => return Ok(true),
+        }
+    }
 }
 
 /// Writes the live objects of a segment again. `false` when the engine is stopping.
@@ -120,24 +215,39 @@ fn move_change(
         let removal = Change { namespace, key: change.key, put: None };
         return Ok(append_alone(engine, &removal, change.version)?.frame_len);
     }
-    let found = item_at(segment, change.location)?;
-    let value = segment.read(found.value_offset, change.header.value_len as usize)?;
-    let valid = found.item.verify(Some(&value))
-        && (!change.header.blocks || found.item.verify_blocks(0, &value));
+    move_object(engine, segment, namespace, change.key, change.location)
+}
+
+/// Writes an object again that the index names at `location`; returns the bytes written. The caller
+/// holds the key's lock.
+fn move_object(
+    engine: &Engine,
+    segment: &Segment,
+    namespace: NamespaceId,
+    key: &[u8],
+    location: Location,
+) -> Result<u64> {
+    let full = FullKey::checked(namespace, key)?;
+    let found = item_at(segment, location)?;
+    let header = found.item.header;
+    let value = segment.read(found.value_offset, header.value_len as usize)?;
+    let valid = found.item.key() == key
+        && found.item.verify(Some(&value))
+        && (!header.blocks || found.item.verify_blocks(0, &value));
     if !valid {
         return Err(StorageError::corrupt(format!("segment {} is damaged", segment.id)));
     }
     let put = Put {
         value: &value,
-        expires_at_ms: change.header.expires_at_ms(),
+        expires_at_ms: header.expires_at_ms(),
         metadata: found.item.metadata(),
     };
-    let again = Change { namespace, key: change.key, put: Some(put) };
-    let appended = append_alone(engine, &again, change.version)?;
-    let location = location_alone(&appended, &again);
-    if engine.index.replace(full.bytes(), change.location, location) {
-        engine.add_live(change.key.len(), location);
-        engine.add_dead(change.key.len(), change.location);
+    let again = Change { namespace, key, put: Some(put) };
+    let appended = append_alone(engine, &again, found.item.version)?;
+    let new = location_alone(&appended, &again);
+    if engine.index.replace(full.bytes(), location, new) {
+        engine.add_live(key.len(), new);
+        engine.add_dead(key.len(), location);
     }
     Ok(appended.frame_len)
 }

@@ -18,6 +18,9 @@ use crate::version::Version;
 /// The record's data is a sequence of items, each at a multiple of four bytes.
 pub(super) const FLAG_BATCH: u8 = 1;
 
+/// The record holds a removal or an object that expires: it may hide what older segments hold.
+pub(super) const FLAG_HIDES: u8 = 2;
+
 /// A change that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Change<'a> {
@@ -81,6 +84,16 @@ pub(crate) fn apply_one(engine: &Engine, change: &Change<'_>) -> Result<Commit> 
     Ok(Commit { version, ticket: Ticket(appended.ticket) })
 }
 
+impl Change<'_> {
+    /// Flags that the record of the change needs.
+    fn flags(&self) -> u8 {
+        match self.put {
+            Some(put) if put.expires_at_ms.is_none() => 0,
+            _ => FLAG_HIDES,
+        }
+    }
+}
+
 /// Where the item of a record of its own lies.
 pub(super) fn location_alone(appended: &Appended, change: &Change<'_>) -> Location {
     Location {
@@ -102,7 +115,7 @@ pub(super) fn append_alone(
     let encoded = item.encode(version, true)?;
     let entry = Entry {
         kind: ContentKind::Custom as u8,
-        flags: 0,
+        flags: change.flags(),
         time: version.as_u64(),
         count: 1,
         head: &[encoded.lead.bytes()],
@@ -134,7 +147,7 @@ pub(crate) fn apply_batch(engine: &Engine, changes: &[Change<'_>]) -> Result<Com
     }
     let entry = Entry {
         kind: ContentKind::Custom as u8,
-        flags: FLAG_BATCH,
+        flags: changes.iter().fold(FLAG_BATCH, |flags, change| flags | change.flags()),
         time: version.as_u64(),
         count: 1,
         head: &[],

@@ -72,7 +72,7 @@ impl Arena {
         unsafe { &(*self.address(id)).0 }
     }
 
-    /// Asks the processor to fetch the first bytes of a page.
+    /// Asks the processor to fetch the first bytes of a page and its last ones.
     pub(super) fn prefetch<const BYTES: usize>(&self, id: PageId) {
         #[cfg(target_arch = "x86_64")]
         {
@@ -83,6 +83,8 @@ impl Arena {
                 // this one lies within the page.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(line * 64)) };
             }
+            // SAFETY: the same.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.add(PAGE_BYTES - 64)) };
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = id;
