@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 
+use append::Prepared;
 pub use append::{Appended, Entry, Reservation};
 pub use open::{Damage, OpenReport, TornTail};
 pub use scan::{Found, RecordRef, SegmentBytes};
@@ -83,9 +84,17 @@ struct Tail {
     offset: u64,
     sequence: u64,
     closed: bool,
+    /// Offset from which an append asks for room, or for the next segment, ahead of its need.
+    look_ahead_at: u64,
+    /// The committer thread was asked to seal the segment.
+    sealing: bool,
 }
 
 impl Tail {
+    fn new(active: Arc<Segment>, offset: u64, sequence: u64) -> Self {
+        Self { active, offset, sequence, closed: false, look_ahead_at: 0, sealing: false }
+    }
+
     fn position(&self) -> LogPosition {
         LogPosition { segment: self.active.id, offset: self.offset }
     }
@@ -115,6 +124,9 @@ struct Shared {
     durable_end: Mutex<LogPosition>,
     next_segment: AtomicU64,
     growth: Mutex<Growth>,
+    /// The file of the next segment, where it was made ahead. Taken after the tail where both are, and
+    /// held while the file is made, so that files are made in the order of their numbers.
+    prepared: Mutex<Option<Prepared>>,
     sync: Mutex<SyncState>,
     synced: Turnstile,
     gathered: Condvar,
@@ -316,6 +328,7 @@ impl SegmentLog {
     pub fn close(&self) -> Result<()> {
         let result = self.shared.close();
         self.stop_committer();
+        self.shared.drop_prepared();
         result
     }
 

@@ -36,7 +36,8 @@ pub struct NamespaceId(pub(crate) u32);
 pub struct EngineOptions {
     /// Durability of writes that name none.
     pub durability: Durability,
-    /// Size at which a segment file is sealed, in bytes.
+    /// Size at which a segment file is sealed, in bytes; at most
+    /// [`SEGMENT_BYTES_MAX`](crate::limits::SEGMENT_BYTES_MAX).
     pub segment_bytes: u64,
     /// Log bytes between two checkpoints of the index.
     pub checkpoint_bytes: u64,

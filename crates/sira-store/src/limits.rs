@@ -39,3 +39,7 @@ pub const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Alignment of a large value in its segment file, in bytes.
 pub const BLOCK_ALIGN_BYTES: usize = 4096;
+
+/// Largest size of a segment of the embedded engine, in bytes: the index keeps places in units of
+/// four bytes, in 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 4 * u32::MAX as u64;

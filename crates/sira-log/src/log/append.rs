@@ -1,15 +1,16 @@
 //! Appending records, and going on to the next segment.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::grow::is_full;
 use super::mark::Mark;
 use super::segment::{SEGMENT_START, Segment, segment_path};
 use super::{SegmentLog, SegmentLogOptions, Shared, Tail};
 use crate::checksum::crc32c_combine;
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::env::Env;
 use crate::error::{LogError, Result};
 use crate::frame::BinaryLogFormat;
@@ -84,8 +85,9 @@ impl SegmentLog {
     /// # Errors
     /// [`LogError::Poisoned`], [`LogError::Damaged`], [`LogError::Closed`].
     pub fn reserve(&self) -> Result<Reservation<'_>> {
-        self.shared.check_writable()?;
         let tail = self.shared.tail.lock();
+        // Under the lock: whoever held it before may have stopped the log.
+        self.shared.check_writable()?;
         if tail.closed {
             return Err(LogError::Closed);
         }
@@ -199,6 +201,9 @@ impl Shared {
         tail.active.add_flags(entry.flags);
         tail.active.used.store(tail.offset, Ordering::Release);
         self.appended.store(tail.sequence, Ordering::Release);
+        if tail.offset >= tail.look_ahead_at {
+            self.look_ahead(tail);
+        }
         Ok(Appended {
             position,
             data_offset: offset + lead + gap as u64,
@@ -214,18 +219,19 @@ impl Shared {
         // A next segment on the medium means that this one is whole there; recovery counts on it.
         self.cut_and_sync(tail)?;
         self.publish_durable(tail.sequence, tail.position());
-        let next =
-            create_segment(&self.place(), tail.sequence, frame_len).inspect_err(|error| {
-                // The next file may stand on the medium, so nothing may follow in this one.
-                if !error.is_out_of_space() {
-                    self.poison(error);
-                }
-            })?;
+        let next = self.next_segment(tail.sequence, frame_len).inspect_err(|error| {
+            // The next file may stand on the medium whole, so nothing may follow in this one.
+            if !matches!(error, LogError::OutOfSpace { .. }) {
+                self.poison(error);
+            }
+        })?;
         tail.active.sealed.store(true, Ordering::Release);
         let next = Arc::new(next);
         self.insert_segment(&next);
         tail.active = next;
         tail.offset = SEGMENT_START;
+        tail.look_ahead_at = 0;
+        tail.sealing = false;
         let mark = Mark {
             segment: tail.active.id,
             offset: tail.offset,
@@ -236,6 +242,20 @@ impl Shared {
         let _ = self.mark.lock().write(mark);
         self.call_watchers();
         Ok(())
+    }
+
+    /// Begins the next segment, in the file that was made ahead where there is one. Where there is no
+    /// space for its first frame, the file is kept for the next attempt: one with a greater number
+    /// must not follow it.
+    fn next_segment(&self, first_sequence: u64, frame_len: u64) -> Result<Segment> {
+        let place = self.place();
+        let mut prepared = self.prepared.lock();
+        let file = match prepared.take() {
+            Some(file) => file,
+            None => prepare_segment(&place)?,
+        };
+        begin_segment(&place, &file, first_sequence, frame_len)
+            .inspect_err(|_| *prepared = Some(file))
     }
 
     pub(super) fn insert_segment(&self, segment: &Arc<Segment>) {
@@ -261,7 +281,7 @@ impl Shared {
         done
     }
 
-    fn place(&self) -> SegmentPlace<'_> {
+    pub(super) fn place(&self) -> SegmentPlace<'_> {
         SegmentPlace {
             disk: &*self.disk,
             env: &*self.env,
@@ -281,12 +301,26 @@ pub(super) struct SegmentPlace<'a> {
     pub(super) next_segment: &'a AtomicU64,
 }
 
+/// A segment's file before its first frame: empty, with a durable entry in its folder. Recovery drops
+/// it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    id: u32,
+    now_ms: u64,
+    pub(super) path: PathBuf,
+}
+
 /// Makes a new, empty, durable segment file.
 pub(super) fn create_segment(
     place: &SegmentPlace<'_>,
     first_sequence: u64,
     frame_len: u64,
 ) -> Result<Segment> {
+    begin_segment(place, &prepare_segment(place)?, first_sequence, frame_len)
+}
+
+/// Makes the file of the next segment.
+pub(super) fn prepare_segment(place: &SegmentPlace<'_>) -> Result<Prepared> {
     let now_ms = place.env.now_ms();
     let id = place.next_segment.fetch_add(1, Ordering::Relaxed);
     let id = u32::try_from(id).map_err(|_| {
@@ -295,9 +329,29 @@ pub(super) fn create_segment(
     let path = segment_path(place.root, &place.options.stem, id, now_ms);
     let month = path.parent().unwrap_or(place.root).to_owned();
     create_dir_durably(place.disk, place.root, &month)?;
+    place.disk.open(&path, OpenMode::Truncate, SEGMENT_START).map_err(|source| {
+        if is_full(&source) {
+            LogError::OutOfSpace { bytes: SEGMENT_START, path: place.root.to_owned() }
+        } else {
+            LogError::Io { action: "create", path: path.clone(), source }
+        }
+    })?;
+    place.disk.sync_dir(&month).map_err(LogError::io("sync", &month))?;
+    Ok(Prepared { id, now_ms, path })
+}
+
+/// Writes the first frame of a segment and makes it durable: records never begin before that.
+pub(super) fn begin_segment(
+    place: &SegmentPlace<'_>,
+    prepared: &Prepared,
+    first_sequence: u64,
+    frame_len: u64,
+) -> Result<Segment> {
+    let Prepared { id, now_ms, path } = prepared;
+    let (id, now_ms) = (*id, *now_ms);
     let reserve = place.options.segment_bytes.max(SEGMENT_START + frame_len + ZEROS.len() as u64);
     let salt = place.env.random_u64();
-    let made = Segment::create(place.disk, &path, id, salt, first_sequence, now_ms, reserve);
+    let made = Segment::create(place.disk, path, id, salt, first_sequence, now_ms, reserve);
     let segment = made.map_err(|error| {
         if error.is_out_of_space() {
             LogError::OutOfSpace { bytes: SEGMENT_START, path: place.root.to_owned() }
@@ -305,8 +359,7 @@ pub(super) fn create_segment(
             error
         }
     })?;
-    segment.file.sync().map_err(LogError::io("sync", &path))?;
-    place.disk.sync_dir(&month).map_err(LogError::io("sync", &month))?;
+    segment.file.sync().map_err(LogError::io("sync", path))?;
     Ok(segment)
 }
 

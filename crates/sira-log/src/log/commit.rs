@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::MutexGuard;
 
+use super::grow::Ahead;
 use super::mark::Mark;
 use super::{SegmentLog, Shared};
 use crate::error::{LogError, Result};
@@ -23,8 +24,8 @@ pub(super) struct SyncState {
     pub(super) wanted: u64,
     /// By when a timed sync is due, on the monotonic clock.
     pub(super) due: Option<Duration>,
-    /// The committer thread is to write zeros ahead.
-    pub(super) write_ahead: bool,
+    /// What the committer thread is to do ahead of the writer.
+    pub(super) ahead: Ahead,
     /// The committer thread is to end.
     pub(super) stopping: bool,
     /// Calls that wait for a sync that has not begun.
@@ -106,10 +107,8 @@ impl SegmentLog {
     /// # Errors
     /// As [`SegmentLog::wait_durable`].
     pub fn run_due_sync(&self) -> Result<()> {
-        let ahead = std::mem::take(&mut self.shared.sync.lock().write_ahead);
-        if ahead {
-            self.shared.write_ahead();
-        }
+        let ahead = std::mem::take(&mut self.shared.sync.lock().ahead);
+        self.shared.work_ahead(ahead);
         let ticket = {
             let mut sync = self.shared.sync.lock();
             let due = sync.due.is_some_and(|due| due <= self.shared.env.monotonic());
@@ -192,7 +191,7 @@ impl Shared {
         sync.expected = group + sync.pending;
         sync.sync_time = (sync.sync_time * 7 + took) / 8;
         if let Ok(true) = result {
-            sync.write_ahead = true;
+            sync.ahead.zeros = true;
             self.wanted.notify_one();
         }
         drop(sync);
@@ -310,9 +309,10 @@ impl Shared {
             if sync.stopping {
                 return;
             }
-            if std::mem::take(&mut sync.write_ahead) {
+            let ahead = std::mem::take(&mut sync.ahead);
+            if ahead != Ahead::default() {
                 drop(sync);
-                self.write_ahead();
+                self.work_ahead(ahead);
                 sync = self.sync.lock();
                 continue;
             }

@@ -1,14 +1,17 @@
-//! Space ahead of the writer.
+//! What the committer thread does ahead of the writer, so that few appends wait for the medium.
 //!
-//! A file grows in steps, so that few appends wait for it. Where records are synced in small groups
-//! and the log writes its reserve, the committer thread fills the next step with zeros and syncs
-//! them before the writer gets there: a group's sync then has no new blocks to record.
+//! A file grows in steps, the next one before the last is used up. Where records are synced in small
+//! groups and the log writes its reserve, a step is filled with zeros and synced before the writer
+//! gets there: a group's sync then has no new blocks to record. A segment that is nearly full is
+//! synced and the file of the next one made before the end of the log is taken to go on there.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Segment, Shared};
+use super::append::prepare_segment;
+use super::segment::SEGMENT_START;
+use super::{Segment, Shared, Tail};
 use crate::error::{LogError, Result};
 
 /// Smallest space that is reserved when the medium is nearly full.
@@ -19,6 +22,26 @@ const WRITTEN_BYTES: u64 = 1 << 20;
 
 /// A sync that covers less than this is one of many small ones.
 const SMALL_SYNC_BYTES: u64 = 256 << 10;
+
+/// Bytes after which a sync is asked for where nobody else asks.
+const SYNC_STEP_BYTES: u64 = 16 << 20;
+
+/// A segment is sealed ahead from this part of its size on: 1 less one in this many.
+const SEAL_SHARE: u64 = 8;
+
+/// Smaller segments are sealed where they are full: that is quick, and predictable.
+const SEAL_BYTES_MIN: u64 = 1 << 20;
+
+/// What the committer thread is to do ahead of the writer.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// Write zeros behind the end of the active file.
+    pub(super) zeros: bool,
+    /// Make the active file longer.
+    pub(super) room: bool,
+    /// Seal the active segment.
+    pub(super) seal: bool,
+}
 
 /// Held while the length of the active file changes; taken after the tail where both are.
 #[derive(Debug, Default)]
@@ -48,8 +71,7 @@ impl Shared {
             match segment.file.allocate(target, false) {
                 Ok(()) => {
                     drop(growth);
-                    // Syncing in steps keeps the one that seals the segment short.
-                    self.request_sync(self.appended.load(Ordering::Acquire));
+                    self.sync_in_steps(segment, end);
                     return Ok(());
                 }
                 Err(error) if is_full(&error) => {
@@ -66,6 +88,15 @@ impl Shared {
                     });
                 }
             }
+        }
+    }
+
+    /// Asks for a sync when much was written since the last one, so that no sync takes long.
+    fn sync_in_steps(&self, segment: &Segment, end: u64) {
+        let durable = *self.durable_end.lock();
+        let from = if durable.segment == segment.id { durable.offset } else { SEGMENT_START };
+        if end.saturating_sub(from) >= SYNC_STEP_BYTES {
+            self.request_sync(self.appended.load(Ordering::Acquire));
         }
     }
 
@@ -93,30 +124,115 @@ impl Shared {
         len < segment.reserve && len.saturating_sub(offset) < WRITTEN_BYTES / 2
     }
 
-    /// Writes zeros behind the end of the active file, and makes it that much longer.
-    pub(super) fn write_ahead(&self) {
-        let tail = self.tail.lock();
+    /// Asks for what will soon be needed, and notes when to look again.
+    pub(super) fn look_ahead(&self, tail: &mut Tail) {
+        let segment_bytes = self.options.segment_bytes;
+        let sealable = !self.options.background || segment_bytes >= SEAL_BYTES_MIN;
+        let seal_at = match sealable && !tail.sealing {
+            true => segment_bytes - segment_bytes / SEAL_SHARE,
+            false => u64::MAX,
+        };
+        let len = tail.active.file.len();
+        let room_at = match len < tail.active.reserve {
+            true => len.saturating_sub(self.options.reserve_bytes / 2),
+            false => u64::MAX,
+        };
+        let ahead = Ahead {
+            zeros: false,
+            room: tail.offset >= room_at,
+            seal: tail.offset >= seal_at && tail.offset > SEGMENT_START,
+        };
+        tail.sealing |= ahead.seal;
+        // What was asked for now resets this when it is done.
+        let next = |at: u64| if at > tail.offset { at } else { u64::MAX };
+        tail.look_ahead_at = next(seal_at).min(next(room_at));
+        if ahead != Ahead::default() {
+            let mut sync = self.sync.lock();
+            sync.ahead.room |= ahead.room;
+            sync.ahead.seal |= ahead.seal;
+            drop(sync);
+            self.wanted.notify_one();
+        }
+    }
+
+    /// Does what the committer thread was asked to do ahead.
+    pub(super) fn work_ahead(&self, ahead: Ahead) {
+        if ahead.zeros {
+            self.grow_ahead(WRITTEN_BYTES, true);
+        }
+        if ahead.room {
+            self.grow_ahead(self.options.reserve_bytes, false);
+        }
+        if ahead.seal {
+            self.seal_ahead();
+        }
+    }
+
+    /// Makes the active file longer, with zeros that are on the medium where `written`.
+    fn grow_ahead(&self, step: u64, written: bool) {
+        let mut tail = self.tail.lock();
         if tail.closed || self.refusing.load(Ordering::Acquire) {
             return;
         }
+        tail.look_ahead_at = 0;
         // Whoever holds it makes room already.
-        let Some(_growth) = self.growth.try_lock() else { return };
+        let Some(growth) = self.growth.try_lock() else { return };
         let segment = Arc::clone(&tail.active);
         drop(tail);
-        let target = (segment.file.len() + WRITTEN_BYTES).min(segment.reserve);
-        match segment.file.allocate(target, true) {
-            Ok(()) => {}
+        let target = (segment.file.len() + step).min(segment.reserve);
+        match segment.file.allocate(target, written) {
+            Ok(()) => {
+                drop(growth);
+                self.sync_in_steps(&segment, segment.used());
+            }
             // The next append finds out how much room there is.
             Err(error) if is_full(&error) => {}
             // The sync of the zeros may have been told of records that were lost.
             Err(source) => {
                 let path = segment.path.clone();
-                self.poison(&LogError::Io { action: "write ahead in", path, source });
+                self.poison(&LogError::Io { action: "make room in", path, source });
             }
+        }
+    }
+
+    /// Seals the active segment with most of the work done before the end of the log is taken.
+    fn seal_ahead(&self) {
+        let nearly_full = self.tail.lock().active.id;
+        // The second covers what came during the first, which may have been much.
+        for _ in 0..2 {
+            if self.wait_durable(self.appended.load(Ordering::Acquire)).is_err() {
+                return;
+            }
+        }
+        let mut prepared = self.prepared.lock();
+        if prepared.is_none() {
+            // The tail is not looked at here: who holds it may wait for `prepared`.
+            if self.segments.load().last_key_value().is_none_or(|last| *last.0 != nearly_full) {
+                return;
+            }
+            match prepare_segment(&self.place()) {
+                Ok(file) => *prepared = Some(file),
+                Err(LogError::OutOfSpace { .. }) => return,
+                Err(error) => return self.poison(&error),
+            }
+        }
+        drop(prepared);
+        let mut tail = self.tail.lock();
+        if tail.active.id == nearly_full && !tail.closed && !self.refusing.load(Ordering::Acquire) {
+            // Where it fails for want of space, the writer tries again; else the log has stopped.
+            let _ = self.rotate(&mut tail, 0);
+        }
+    }
+
+    /// Removes the file of a next segment that is not needed any more.
+    pub(super) fn drop_prepared(&self) {
+        if let Some(prepared) = self.prepared.lock().take() {
+            // Recovery drops it where it stays.
+            let _ = self.disk.remove_file(&prepared.path);
         }
     }
 }
 
-fn is_full(error: &std::io::Error) -> bool {
+pub(super) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

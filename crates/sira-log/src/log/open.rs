@@ -169,12 +169,8 @@ pub(super) fn open(
                 options: &options,
                 next_segment: &next_segment,
             };
-            Tail {
-                active: Arc::new(create_segment(&place, next_sequence, 0)?),
-                offset: SEGMENT_START,
-                sequence: next_sequence,
-                closed: false,
-            }
+            let segment = create_segment(&place, next_sequence, 0)?;
+            Tail::new(Arc::new(segment), SEGMENT_START, next_sequence)
         }
     };
     let durable_end = tail.position();
@@ -189,6 +185,7 @@ pub(super) fn open(
         durable_end: Mutex::new(durable_end),
         next_segment,
         growth: Mutex::default(),
+        prepared: Mutex::default(),
         sync: Mutex::new(SyncState::default()),
         synced: Turnstile::default(),
         gathered: Condvar::new(),
@@ -415,7 +412,13 @@ pub(super) fn move_unreadable_aside(
     Ok(Some(aside))
 }
 
+/// Moves the file of a segment that never began out of the way; an empty one goes.
 fn move_aside(disk: &dyn Disk, metadata: &Path, path: &Path, id: u32) -> Result<()> {
+    let empty = disk.open(path, OpenMode::Read, 0).is_ok_and(|file| file.is_empty());
+    if let Some(folder) = path.parent().filter(|_| empty) {
+        disk.remove_file(path).map_err(LogError::io("remove", path))?;
+        return disk.sync_dir(folder).map_err(LogError::io("sync", folder));
+    }
     rename_durably(disk, path, &metadata.join(format!("unborn-{id:03}")))
 }
 
@@ -441,12 +444,7 @@ fn recover(
         report.clean = true;
         segment.used.store(len, Ordering::Release);
         segment.sealed.store(false, Ordering::Release);
-        return Ok(Tail {
-            active: Arc::new(segment),
-            offset: mark.offset,
-            sequence: mark.sequence,
-            closed: false,
-        });
+        return Ok(Tail::new(Arc::new(segment), mark.offset, mark.sequence));
     }
     let (mut offset, mut sequence) =
         mark.map_or((SEGMENT_START, segment.first_sequence), |mark| (mark.offset, mark.sequence));
@@ -496,7 +494,7 @@ fn recover(
     segment.file.sync().map_err(LogError::io("sync", &segment.path))?;
     segment.used.store(offset, Ordering::Release);
     segment.sealed.store(false, Ordering::Release);
-    Ok(Tail { active: Arc::new(segment), offset, sequence, closed: false })
+    Ok(Tail::new(Arc::new(segment), offset, sequence))
 }
 
 /// Writes a range of the segment over itself.

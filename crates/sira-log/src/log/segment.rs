@@ -43,7 +43,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Makes a segment file with its first frame, durable but for its folder entry.
+    /// Makes a segment file with its first frame. Where that fails, a file without one stays, which
+    /// recovery drops.
     pub(crate) fn create(
         disk: &dyn Disk,
         path: &Path,
@@ -77,11 +78,7 @@ impl Segment {
         let made = file.allocate(SEGMENT_START, false).and_then(|()| {
             file.write_at(0, &[&BinaryLogFormat::head(env_len), &header, &body, &tail[..count]])
         });
-        if let Err(source) = made {
-            // The half-made file says nothing; recovery would drop it as well.
-            let _ = disk.remove_file(path);
-            return Err(LogError::Io { action: "write", path: path.to_owned(), source });
-        }
+        made.map_err(LogError::io("write", path))?;
         Ok(Self {
             id,
             path: path.to_owned(),

@@ -170,9 +170,10 @@ impl Namespaces {
         })
     }
 
-    /// The stored form of the table.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        encode(&self.table.load())
+    /// The stored form of the table, and what `look` finds while the table does not change.
+    pub(super) fn encode_with<R>(&self, look: impl FnOnce() -> R) -> Result<(Vec<u8>, R)> {
+        let _held = self.change.lock();
+        Ok((encode(&self.table.load())?, look()))
     }
 
     fn change<R>(&self, edit: impl FnOnce(&mut Table) -> Result<(bool, R)>) -> Result<R> {

@@ -20,6 +20,7 @@ use super::maintain::{self, Maintenance, Stop};
 use super::{Engine, checkpoint, replay};
 use crate::env::Env;
 use crate::error::{Result, StorageError};
+use crate::limits::SEGMENT_BYTES_MAX;
 use crate::options::Durability;
 use crate::version::HybridClock;
 
@@ -32,6 +33,12 @@ pub(super) fn open(
     root: &Path,
     options: EngineOptions,
 ) -> Result<Arc<Engine>> {
+    if options.segment_bytes > SEGMENT_BYTES_MAX {
+        return Err(StorageError::invalid_input(format!(
+            "segment_bytes is {}, more than {SEGMENT_BYTES_MAX}",
+            options.segment_bytes
+        )));
+    }
     let log_options = SegmentLogOptions {
         stem: STEM.to_owned(),
         segment_bytes: options.segment_bytes,

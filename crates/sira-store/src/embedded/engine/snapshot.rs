@@ -27,8 +27,10 @@ impl Engine {
     pub fn snapshot(&self) -> Result<Snapshot<'_>> {
         // No segment may be removed between the look at the end and the list.
         let _held = self.maintenance.hold();
-        let (position, _) = self.log.end();
-        let segments = self.log.segments();
+        let (namespaces, (position, segments)) = self.namespaces.encode_with(|| {
+            let (position, _) = self.log.end();
+            (position, self.log.segments())
+        })?;
         let segments = segments
             .into_iter()
             .filter(|segment| segment.id <= position.segment)
@@ -40,7 +42,7 @@ impl Engine {
                 (segment, used)
             })
             .collect();
-        Ok(Snapshot { engine: self, segments, position, namespaces: self.namespaces.encode()? })
+        Ok(Snapshot { engine: self, segments, position, namespaces })
     }
 }
 

@@ -194,7 +194,9 @@ pub(super) fn index_change(
     let previous = match location {
         Some(location) => {
             let previous = engine.index.insert(full.bytes(), location).map_err(|error| {
-                StorageError::out_of_space("there is no memory for the index").with_source(error)
+                StorageError::out_of_space("there is no memory for the index")
+                    .with_retry(crate::Retry::Ambiguous)
+                    .with_source(error)
             })?;
             engine.add_live(key.len(), location);
             previous
