@@ -34,11 +34,12 @@ const SMALL: Work = Work {
 
 const WORKS: [Work; 8] = [
     Work { name: "100 B, no pipeline", requests: 200_000, ..SMALL },
-    Work { name: "100 B, pipeline 16", requests: 1_000_000, pipeline: 16, ..SMALL },
-    Work { name: "100 B, pipeline 64", requests: 2_000_000, pipeline: 64, ..SMALL },
+    Work { name: "100 B, pipeline 16", requests: 2_000_000, pipeline: 16, ..SMALL },
+    Work { name: "100 B, pipeline 64", requests: 4_000_000, pipeline: 64, ..SMALL },
     Work {
         name: "100 B, pipeline 16, client with 2 threads",
-        requests: 1_000_000,
+        // With threads, redis-benchmark ends on a tick of 250 ms.
+        requests: 8_000_000,
         pipeline: 16,
         threads: 2,
         ..SMALL
