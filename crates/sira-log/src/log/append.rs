@@ -150,7 +150,7 @@ impl Shared {
             total = BinaryLogFormat::frame_len(env_len_at(tail.offset));
         }
         let offset = tail.offset;
-        self.grow(&tail.active, offset + total)?;
+        self.grow(tail, offset + total)?;
 
         let gap = gap_at(offset) as usize;
         // Bounded by ENVELOPE_BYTES_MAX above.

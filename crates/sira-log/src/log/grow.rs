@@ -32,6 +32,9 @@ const SEAL_SHARE: u64 = 8;
 /// Smaller segments are sealed where they are full: that is quick, and predictable.
 const SEAL_BYTES_MIN: u64 = 1 << 20;
 
+/// Bytes after which a writer looks again whether there is room, while it is being made.
+const LOOK_AGAIN_BYTES: u64 = 64 << 10;
+
 /// What the committer thread is to do ahead of the writer.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ahead {
@@ -55,10 +58,12 @@ pub(super) struct Growth {
 impl Shared {
     /// Reserves space for the active segment up to `end` at least, and some ahead while there is
     /// room for it.
-    pub(super) fn grow(&self, segment: &Segment, end: u64) -> Result<()> {
-        if end <= segment.file.len() {
+    pub(super) fn grow(&self, tail: &mut Tail, end: u64) -> Result<()> {
+        if end <= tail.active.file.len() {
             return Ok(());
         }
+        tail.look_ahead_at = 0;
+        let segment = &*tail.active;
         let mut growth = self.growth.lock();
         // The committer may just have made room.
         if end <= segment.file.len() {
@@ -104,12 +109,18 @@ impl Shared {
     fn next_step(&self, growth: &mut Growth) -> u64 {
         let largest = self.options.reserve_bytes;
         if !self.options.write_reserve {
+            growth.step = largest;
             return largest;
         }
+        let step = if self.syncs_are_small(growth) { 0 } else { growth.step * 4 };
         let small_syncs = self.small_syncs.load(Ordering::Relaxed);
-        let step = if small_syncs == growth.small_syncs { growth.step * 4 } else { 0 };
         *growth = Growth { step: step.max(WRITTEN_BYTES).min(largest), small_syncs };
         growth.step
+    }
+
+    /// Whether the log writes its reserve, and there was a small sync since the last step.
+    fn syncs_are_small(&self, growth: &Growth) -> bool {
+        self.options.write_reserve && self.small_syncs.load(Ordering::Relaxed) != growth.small_syncs
     }
 
     /// Counts a sync that covered `bytes` up to `offset`; says whether zeros should be written
@@ -132,10 +143,15 @@ impl Shared {
             true => segment_bytes - segment_bytes / SEAL_SHARE,
             false => u64::MAX,
         };
-        let len = tail.active.file.len();
-        let room_at = match len < tail.active.reserve {
-            true => len.saturating_sub(self.options.reserve_bytes / 2),
-            false => u64::MAX,
+        let room_at = match self.growth.try_lock() {
+            // It grows by zeros then.
+            Some(growth) if self.syncs_are_small(&growth) => u64::MAX,
+            Some(growth) if tail.active.file.len() < tail.active.reserve => {
+                tail.active.file.len().saturating_sub(growth.step / 2)
+            }
+            Some(_) => u64::MAX,
+            // It is growing.
+            None => tail.offset + LOOK_AGAIN_BYTES,
         };
         let ahead = Ahead {
             zeros: false,
@@ -143,7 +159,7 @@ impl Shared {
             seal: tail.offset >= seal_at && tail.offset > SEGMENT_START,
         };
         tail.sealing |= ahead.seal;
-        // What was asked for now resets this when it is done.
+        // What was asked for now is looked at again when it is done.
         let next = |at: u64| if at > tail.offset { at } else { u64::MAX };
         tail.look_ahead_at = next(seal_at).min(next(room_at));
         if ahead != Ahead::default() {
@@ -158,10 +174,10 @@ impl Shared {
     /// Does what the committer thread was asked to do ahead.
     pub(super) fn work_ahead(&self, ahead: Ahead) {
         if ahead.zeros {
-            self.grow_ahead(WRITTEN_BYTES, true);
+            self.grow_ahead(true);
         }
         if ahead.room {
-            self.grow_ahead(self.options.reserve_bytes, false);
+            self.grow_ahead(false);
         }
         if ahead.seal {
             self.seal_ahead();
@@ -169,21 +185,23 @@ impl Shared {
     }
 
     /// Makes the active file longer, with zeros that are on the medium where `written`.
-    fn grow_ahead(&self, step: u64, written: bool) {
-        let mut tail = self.tail.lock();
+    fn grow_ahead(&self, written: bool) {
+        let tail = self.tail.lock();
         if tail.closed || self.refusing.load(Ordering::Acquire) {
             return;
         }
-        tail.look_ahead_at = 0;
         // Whoever holds it makes room already.
-        let Some(growth) = self.growth.try_lock() else { return };
+        let Some(mut growth) = self.growth.try_lock() else { return };
         let segment = Arc::clone(&tail.active);
         drop(tail);
+        let step = if written { WRITTEN_BYTES } else { self.next_step(&mut growth) };
         let target = (segment.file.len() + step).min(segment.reserve);
-        match segment.file.allocate(target, written) {
+        let grown = segment.file.allocate(target, written);
+        drop(growth);
+        match grown {
             Ok(()) => {
-                drop(growth);
                 self.sync_in_steps(&segment, segment.used());
+                self.tail.lock().look_ahead_at = 0;
             }
             // The next append finds out how much room there is.
             Err(error) if is_full(&error) => {}
@@ -236,3 +254,6 @@ impl Shared {
 pub(super) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ impl Reservation<'_> {
                 if lead + len + count as u64 > room {
                     return Err(LogError::TooLarge { bytes: lead + len, limit: room });
                 }
-                shared.grow(&tail.active, start + len + count as u64)?;
+                shared.grow(tail, start + len + count as u64)?;
                 tail.active
                     .file
                     .write_at(start + len, &[bytes])
@@ -78,7 +78,7 @@ impl Reservation<'_> {
             crc = crc32c::crc32c_combine(crc, data_crc, len as usize);
             let (end, end_len) = BinaryLogFormat::tail(env_len, crc);
             let total = BinaryLogFormat::frame_len(u64::from(env_len));
-            shared.grow(&tail.active, offset + total)?;
+            shared.grow(tail, offset + total)?;
             let head = BinaryLogFormat::head(env_len);
             let mut parts: Vec<&[u8]> = vec![&head, &header];
             parts.extend(entry.head);

@@ -281,6 +281,7 @@ impl SegmentLog {
             whole.sealed.store(false, Ordering::Release);
             tail.active = Arc::clone(&whole);
             tail.offset = end;
+            tail.look_ahead_at = 0;
             self.mark_end(end, tail.sequence, segment.id)?;
         }
         self.shared.insert_segment(&whole);
