@@ -52,9 +52,7 @@ struct Gathering {
     wanted: usize,
 }
 
-/// Longest that a leader waits for others, as a part of a sync.
-const GATHER_SHARE: u32 = 1;
-/// The same in time.
+/// Longest that a leader waits for others; no longer than a sync takes either.
 const GATHER_MAX: Duration = Duration::from_millis(1);
 /// Syncs without waiting after a wait in vain.
 const ALONE_SYNCS: u32 = 8;
@@ -206,6 +204,7 @@ impl Shared {
     /// covers all of them instead of every other one half. Says whether this call is still the one
     /// to lead.
     fn gather(&self, sync: &mut MutexGuard<'_, SyncState>) -> bool {
+        // The last one to be woken is often late: one in eight may miss.
         let wanted = sync.expected - sync.expected / 8;
         if sync.pending >= wanted {
             return true;
@@ -214,7 +213,7 @@ impl Shared {
             sync.alone -= 1;
             return true;
         }
-        let limit = (sync.sync_time / GATHER_SHARE).min(GATHER_MAX);
+        let limit = sync.sync_time.min(GATHER_MAX);
         sync.gatherings += 1;
         let gathering = Some(Gathering { number: sync.gatherings, wanted });
         sync.gathering = gathering;
