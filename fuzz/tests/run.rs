@@ -5,7 +5,8 @@
 //!     [--seed N] [--runs N | --seconds N] [--input FILE] [TARGET]...
 //! ```
 //!
-//! The same seed gives the same inputs. An input that fails is kept below `fuzz/artifacts/`.
+//! The same seed gives the same inputs. An input that fails is kept in the folder `artifacts` beside
+//! this one.
 
 use std::fs;
 use std::io;
