@@ -313,7 +313,8 @@ impl World {
             }
         };
         let disk = match end {
-            End::Close if self.rng.chance(1, 2) => self.disk.kill(),
+            // Power may go within the very last call.
+            End::Close if self.rng.chance(1, 2) && !self.disk.is_off() => self.disk.kill(),
             End::Close => self.disk.crash(self.rng.next_u64()),
             End::Kill => {
                 self.tally.kills += 1;
