@@ -312,9 +312,10 @@ impl World {
                 self.crash_end()
             }
         };
+        // Power may go within the very last call.
+        let end = if self.disk.is_off() { End::PowerLoss } else { end };
         let disk = match end {
-            // Power may go within the very last call.
-            End::Close if self.rng.chance(1, 2) && !self.disk.is_off() => self.disk.kill(),
+            End::Close if self.rng.chance(1, 2) => self.disk.kill(),
             End::Close => self.disk.crash(self.rng.next_u64()),
             End::Kill => {
                 self.tally.kills += 1;
