@@ -5,7 +5,7 @@ use super::*;
 use crate::disk::OsDisk;
 use crate::env::SystemEnv;
 
-fn options() -> SegmentLogOptions {
+pub(in crate::log) fn options() -> SegmentLogOptions {
     SegmentLogOptions {
         segment_bytes: 64 << 10,
         reserve_bytes: 16 << 10,

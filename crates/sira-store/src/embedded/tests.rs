@@ -315,6 +315,34 @@ fn bytes_that_rot_under_an_open_engine_are_never_served() {
     }
 }
 
+#[test]
+fn a_damaged_object_keeps_its_segment_and_no_other() {
+    use std::os::unix::fs::FileExt;
+    let dir = tempfile::tempdir().unwrap();
+    let options = EngineOptions { segment_bytes: 1 << 20, ..options() };
+    let engine = open_with(dir.path(), &env(), options);
+    let ns = engine.namespace("default").unwrap();
+    let mut segments = Vec::new();
+    for name in ["first", "second"] {
+        engine.put(ns, name.as_bytes(), name.as_bytes(), WriteOptions::default()).unwrap();
+        for _ in 0..20 {
+            engine.put(ns, b"again", &[7; 2000], WriteOptions::default()).unwrap();
+        }
+        segments.push(engine.log.active_segment());
+        engine.log.rotate().unwrap();
+    }
+    engine.put(ns, b"again", b"", WriteOptions::default()).unwrap();
+    let bytes = std::fs::read(&segments[0].path).unwrap();
+    let at = bytes.windows(10).position(|window| window == b"firstfirst").unwrap() + 5;
+    let file = std::fs::OpenOptions::new().write(true).open(&segments[0].path).unwrap();
+    file.write_all_at(b"F", at as u64).unwrap();
+    engine.maintain().unwrap();
+    assert!(segments[0].path.exists(), "what is damaged is left for repair");
+    assert!(!segments[1].path.exists(), "the other is reclaimed");
+    assert!(matches!(engine.get(ns, b"first"), Err(StorageError::Corrupt(_))));
+    assert_eq!(engine.get(ns, b"second").unwrap().unwrap().value, b"second".as_slice());
+}
+
 /// Without a checkpoint, only the number that the next segment begins with tells that records are
 /// gone whole from a sealed one.
 #[test]

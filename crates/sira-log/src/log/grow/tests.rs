@@ -3,16 +3,8 @@ use std::sync::Arc;
 
 use crate::disk::OsDisk;
 use crate::env::SystemEnv;
+use crate::log::tests::options;
 use crate::log::{Entry, SegmentLog, SegmentLogOptions};
-
-fn options() -> SegmentLogOptions {
-    SegmentLogOptions {
-        segment_bytes: 64 << 10,
-        reserve_bytes: 16 << 10,
-        background: false,
-        ..SegmentLogOptions::default()
-    }
-}
 
 fn open(root: &Path, options: SegmentLogOptions) -> SegmentLog {
     SegmentLog::open(Arc::new(OsDisk), Arc::new(SystemEnv), root, options).unwrap().0

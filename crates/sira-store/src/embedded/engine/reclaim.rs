@@ -71,16 +71,9 @@ pub(super) fn reclaim(engine: &Engine, state: &mut State) -> Result<u64> {
         .partition(|segment| is_quicker_by_index(engine, segment));
     let mut done = 0;
     if !named.is_empty() {
-        match move_named(engine, &named) {
-            Ok(true) => {
-                state.rewritten.extend(named.iter().map(|segment| segment.id));
-                done += named.len() as u64;
-            }
-            Ok(false) => return Ok(done),
-            Err(StorageError::Corrupt(_)) => engine.saw_corruption(),
-            Err(StorageError::OutOfSpace(_)) => {}
-            Err(error) => return Err(error),
-        }
+        let Some(moved) = move_named(engine, &named)? else { return Ok(done) };
+        done += moved.len() as u64;
+        state.rewritten.extend(moved);
     }
     for segment in read {
         match rewrite(engine, &segment) {
@@ -109,8 +102,10 @@ fn is_quicker_by_index(engine: &Engine, segment: &Segment) -> bool {
     engine.index.len() <= records.saturating_mul(ENTRIES_PER_RECORD)
 }
 
-/// Writes again what the index names in these segments. `false` when the engine is stopping.
-fn move_named(engine: &Engine, segments: &[Arc<Segment>]) -> Result<bool> {
+/// Writes again what the index names in these segments; answers those in which nothing is left, or
+/// `None` when the engine is stopping.
+fn move_named(engine: &Engine, segments: &[Arc<Segment>]) -> Result<Option<Vec<u32>>> {
+    let mut kept = Vec::new();
     let find = |id: u32| segments.iter().find(|segment| segment.id == id);
     let mut pace = Pace::new(engine);
     let mut cursor: Option<Vec<u8>> = None;
@@ -132,7 +127,7 @@ fn move_named(engine: &Engine, segments: &[Arc<Segment>]) -> Result<bool> {
             ControlFlow::Break(())
         });
         if !pace.step(entries * ENTRY_BYTES) {
-            return Ok(false);
+            return Ok(None);
         }
         for (full, location) in found {
             let (Some(segment), Some((id, key))) =
@@ -145,17 +140,33 @@ fn move_named(engine: &Engine, segments: &[Arc<Segment>]) -> Result<bool> {
             if engine.index.get(&full) != Some(location) {
                 continue;
             }
-            let written = move_object(engine, segment, namespace, key, location)?;
+            let moved = move_object(engine, segment, namespace, key, location);
             drop(held);
+            let written = match moved {
+                Ok(written) => written,
+                Err(error @ (StorageError::Corrupt(_) | StorageError::OutOfSpace(_))) => {
+                    // This segment stays; the others must not wait for it.
+                    if !kept.contains(&segment.id) {
+                        kept.push(segment.id);
+                        if matches!(error, StorageError::Corrupt(_)) {
+                            engine.saw_corruption();
+                        }
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             if !pace.step(written) {
-                return Ok(false);
+                return Ok(None);
             }
         }
         match last {
             Some(last) => cursor = Some(last),
-            None => return Ok(true),
+            None => break,
         }
     }
+    let ids = segments.iter().map(|segment| segment.id);
+    Ok(Some(ids.filter(|id| !kept.contains(id)).collect()))
 }
 
 /// Writes the live objects of a segment again. `false` when the engine is stopping.
