@@ -88,6 +88,7 @@ fn an_empty_file_that_a_crash_left_behind_is_removed() {
     assert_eq!(files(dir.path()).len(), 2);
     let log = open(dir.path(), options());
     assert_eq!(log.appended(), 1);
+    assert!(!dir.path().join(".metadata/unborn-002").exists(), "nothing is worth keeping");
     assert_eq!(files(dir.path()).len(), 1);
     append(&log, 100);
     log.rotate().unwrap();
