@@ -29,6 +29,10 @@ pub struct Capabilities {
     pub conditional: bool,
     /// Lists keys, in byte order.
     pub list: bool,
+    /// The sizes of a listing are those of the values; else they are those of what is stored.
+    pub list_sizes: bool,
+    /// Stores the version that [`StorageOptions::version`] gives.
+    pub exact_versions: bool,
     /// Reads a range without reading the whole object.
     pub range: bool,
     /// A batch takes effect whole or not at all.
@@ -96,7 +100,8 @@ pub struct ListOptions {
 pub struct ListEntry {
     /// The key.
     pub key: String,
-    /// Size of the value in bytes.
+    /// Size of the value in bytes; of what is stored where [`Capabilities::list_sizes`] is not
+    /// declared.
     pub size: u64,
     /// Version of the object; `None` where the engine would have to read each object for it.
     pub version: Option<Version>,
@@ -116,6 +121,10 @@ pub struct ListPage {
 }
 
 /// One operation of a batch.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "batches are mostly puts, and a box for each costs more"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BatchOperation {
     /// Writes an object.
@@ -231,24 +240,11 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     async fn put_stream(
         &self,
         key: &str,
-        mut body: ByteStream,
+        body: ByteStream,
         options: StorageOptions,
     ) -> Result<Version> {
-        let mut collected = bytes::BytesMut::new();
-        while let Some(part) = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-            let part = part.map_err(|error| {
-                StorageError::invalid_input("the body ended early").with_source(error)
-            })?;
-            if collected.len() + part.len() > limits::VALUE_BYTES_MAX {
-                return Err(StorageError::too_large(format!(
-                    "the value is larger than {} bytes",
-                    limits::VALUE_BYTES_MAX
-                ))
-                .with_key(key));
-            }
-            collected.extend_from_slice(&part);
-        }
-        self.put(key, collected.freeze(), options).await
+        let value = collect(body).await.map_err(|error| error.with_key(key))?;
+        self.put(key, value, options).await
     }
 
     /// Reads an object or a range of it; `None` when the key holds none.
@@ -387,4 +383,22 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// All bytes of a stream, up to [`limits::VALUE_BYTES_MAX`].
+pub(crate) async fn collect(mut body: ByteStream) -> Result<Bytes> {
+    let mut collected = bytes::BytesMut::new();
+    while let Some(part) = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await {
+        let part = part.map_err(|error| {
+            StorageError::invalid_input("the body ended early").with_source(error)
+        })?;
+        if collected.len() + part.len() > limits::VALUE_BYTES_MAX {
+            return Err(StorageError::too_large(format!(
+                "the value is larger than {} bytes",
+                limits::VALUE_BYTES_MAX
+            )));
+        }
+        collected.extend_from_slice(&part);
+    }
+    Ok(collected.freeze())
 }

@@ -58,6 +58,9 @@ pub struct ConformanceOptions {
     pub clock_skew: Duration,
     /// Longest time of one case; one that takes longer has failed.
     pub case_time_max: Duration,
+    /// Other handles of the same store, as other processes have them: racing operations are spread
+    /// over them, so that what is atomic must be so in the engine.
+    pub peers: Vec<Arc<dyn StorageBackend>>,
     /// Runs only the cases whose names begin with this.
     pub only: Option<String>,
     /// Clock that expiry is compared with, and source of the random tag.
@@ -72,6 +75,7 @@ impl Default for ConformanceOptions {
             ttl: Duration::from_millis(200),
             clock_skew: Duration::ZERO,
             case_time_max: Duration::from_secs(120),
+            peers: Vec::new(),
             only: None,
             env: Arc::new(SystemEnv),
         }

@@ -73,6 +73,10 @@ pub struct WriteOptions<'a> {
     pub expires_at_ms: Option<u64>,
     /// Encoded metadata, see [`Metadata::encode`](crate::Metadata::encode).
     pub metadata: &'a [u8],
+    /// Version to store, above 0; a write is refused with
+    /// [`StorageError::Conflict`](crate::StorageError::Conflict) unless it is greater than what the
+    /// key holds. `None` lets the engine draw one.
+    pub version: Option<Version>,
 }
 
 /// An object, borrowed from the engine for the length of a call.
@@ -120,7 +124,7 @@ pub struct Ticket(pub(crate) u64);
 /// A write that readers see. It is durable once [`Engine::durable`] has reached its ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
-    /// Version of everything that was written.
+    /// Version of everything that was written, but for what gave its own.
     pub version: Version,
     /// What to wait for.
     pub ticket: Ticket,

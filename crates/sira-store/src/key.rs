@@ -4,8 +4,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::{Result, StorageError};
-use crate::limits::{BATCH_OPERATIONS_MAX, KEY_BYTES_MAX, NAMESPACE_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{
+    BATCH_OPERATIONS_MAX, EXACT_VERSION_END, KEY_BYTES_MAX, NAMESPACE_BYTES_MAX, VALUE_BYTES_MAX,
+};
 use crate::options::{CompressionType, EncryptionType, StorageOptions};
+use crate::version::Version;
 
 /// Checks that `key` is 1 to [`KEY_BYTES_MAX`] bytes long. Any UTF-8 text of that length is a key.
 ///
@@ -53,6 +56,8 @@ pub struct CheckedWrite {
     pub expires_at_ms: Option<u64>,
     /// Encoded metadata.
     pub metadata: Vec<u8>,
+    /// Version to store, where the caller gives it.
+    pub version: Option<Version>,
 }
 
 /// Checks the key, the size and the options of a write against the limits, and works out what is
@@ -60,7 +65,7 @@ pub struct CheckedWrite {
 ///
 /// # Errors
 /// [`StorageError::InvalidInput`] for an empty key, a time to live of zero or a malformed metadata
-/// name, [`StorageError::TooLarge`] for a key, value or metadata over its limit,
+/// name, or a version that can be none, [`StorageError::TooLarge`] for a key, value or metadata over its limit,
 /// [`StorageError::Unsupported`] for compression and encryption, which no engine does by itself.
 pub fn check_write(
     key: &str,
@@ -84,10 +89,37 @@ pub fn check_write(
 pub fn check_described(key: &str, options: &StorageOptions, now_ms: u64) -> Result<CheckedWrite> {
     check_key(key)?;
     check_transforms(options)?;
+    if let Some(version) = options.version {
+        check_exact_version(version)?;
+    }
     Ok(CheckedWrite {
-        expires_at_ms: options.ttl.map(|ttl| expires_at_ms(ttl, now_ms)).transpose()?,
+        expires_at_ms: match (options.ttl, options.expires_at_ms) {
+            (Some(_), Some(_)) => {
+                return Err(StorageError::invalid_input(
+                    "give a time to live or a time of expiry, not both",
+                ));
+            }
+            (Some(ttl), None) => Some(expires_at_ms(ttl, now_ms)?),
+            (None, at) => at,
+        },
         metadata: options.metadata.encode()?,
+        version: options.version,
     })
+}
+
+/// Checks that a version can be stored as the caller gives it: above 0, which no object has, and
+/// below [`EXACT_VERSION_END`].
+///
+/// # Errors
+/// [`StorageError::InvalidInput`] when it is not.
+pub fn check_exact_version(version: Version) -> Result<()> {
+    if (1..EXACT_VERSION_END).contains(&version.as_u64()) {
+        return Ok(());
+    }
+    Err(StorageError::invalid_input(format!(
+        "{version} cannot be the version of an object: versions are milliseconds since 1970 and a \
+         counter, and this one is no time"
+    )))
 }
 
 /// Checks that a write asks for neither compression nor encryption.

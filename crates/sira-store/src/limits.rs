@@ -21,6 +21,18 @@ pub const STREAM_MEMORY_BYTES: usize = 4 * 1024 * 1024;
 /// Largest encoded metadata of one object, in bytes.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 
+/// Versions that a caller gives are below this, so that there are always greater ones.
+pub const EXACT_VERSION_END: u64 = 1 << 63;
+
+/// Largest seal of one object, in bytes: what describes a compressed or encrypted value.
+pub const SEAL_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Largest encoded metadata of one object with its seal, in bytes.
+pub const STORED_METADATA_BYTES_MAX: usize = METADATA_BYTES_MAX + SEAL_BYTES_MAX + 64;
+
+/// Bytes of a value that are compressed and encrypted together.
+pub const SEAL_SEGMENT_BYTES: usize = 1024 * 1024;
+
 /// Most operations of one batch.
 pub const BATCH_OPERATIONS_MAX: usize = 100_000;
 

@@ -13,6 +13,7 @@ use crate::backend::{
     BatchOperation, BatchResult, Capabilities, HealthStatus, ListOptions, ListPage, Object,
     ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
+use crate::driver::check_newer;
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
 use crate::key::{
@@ -139,7 +140,15 @@ impl MemoryBackend {
         if options.condition != Condition::Always {
             options.condition.require(state.version(&self.name, key.as_bytes(), now_ms))?;
         }
-        let version = self.shared.clock.next(now_ms);
+        let version = match checked.version {
+            None => self.shared.clock.next(now_ms),
+            Some(version) => {
+                let held = state.get(&self.name, key.as_bytes());
+                check_newer(version, held.map(|entry| entry.version))?;
+                self.shared.clock.observe(version);
+                version
+            }
+        };
         let entry = Entry {
             value,
             version,
@@ -179,6 +188,8 @@ impl StorageBackend for MemoryBackend {
             ttl: true,
             conditional: true,
             list: true,
+            list_sizes: true,
+            exact_versions: true,
             range: true,
             atomic_batch: true,
             namespaces: true,

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::error::{Result, StorageError};
-use crate::limits::METADATA_BYTES_MAX;
+use crate::limits::{METADATA_BYTES_MAX, SEAL_BYTES_MAX};
+
+/// Name of the seal among the stored pairs. Callers' names have no upper case.
+const SEAL: &str = "SEAL";
 
 /// What is kept beside the bytes of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -14,20 +19,26 @@ pub struct Metadata {
     /// The caller's own names and values; names are ASCII, in lower case, and not empty.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub user: BTreeMap<String, String>,
+    /// What a compressed or encrypted value needs to be opened, see [`crate::seal`]. It belongs to
+    /// the stored bytes and is written by whoever made them; callers leave it out.
+    #[serde(skip)]
+    pub seal: Option<Bytes>,
 }
 
 impl Metadata {
     /// Whether there is nothing to keep.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.content_type.is_none() && self.user.is_empty()
+        self.content_type.is_none() && self.user.is_empty() && self.seal.is_none()
     }
 
     /// The stored form: nothing for nothing, else pairs of `u16 length, bytes` (little-endian) for
-    /// name and value; the media type has the empty name and comes first.
+    /// name and value; the media type has the empty name and comes first, the seal
+    /// the name `SEAL` and comes last.
     ///
     /// # Errors
-    /// [`StorageError::TooLarge`] past [`METADATA_BYTES_MAX`], [`StorageError::InvalidInput`] for a
+    /// [`StorageError::TooLarge`] past [`METADATA_BYTES_MAX`], which leaves the seal out, and for a
+    /// seal past [`SEAL_BYTES_MAX`], [`StorageError::InvalidInput`] for a
     /// name that is empty or not printable ASCII in lower case.
     pub fn encode(&self) -> Result<Vec<u8>> {
         let mut out = Vec::new();
@@ -45,6 +56,18 @@ impl Metadata {
             push(&mut out, name)?;
             push(&mut out, value)?;
         }
+        if let Some(seal) = &self.seal {
+            let Some(len) = u16::try_from(seal.len()).ok().filter(|_| seal.len() <= SEAL_BYTES_MAX)
+            else {
+                return Err(StorageError::too_large(format!(
+                    "the seal of a value is larger than {SEAL_BYTES_MAX} bytes"
+                )));
+            };
+            out.extend_from_slice(&(SEAL.len() as u16).to_le_bytes());
+            out.extend_from_slice(SEAL.as_bytes());
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(seal);
+        }
         Ok(out)
     }
 
@@ -55,12 +78,12 @@ impl Metadata {
     pub fn decode(mut bytes: &[u8]) -> Result<Self> {
         let mut metadata = Self::default();
         while !bytes.is_empty() {
-            let name = take(&mut bytes)?;
-            let value = take(&mut bytes)?.to_owned();
-            if name.is_empty() {
-                metadata.content_type = Some(value);
-            } else {
-                metadata.user.insert(name.to_owned(), value);
+            let name = text(take(&mut bytes)?)?;
+            let value = take(&mut bytes)?;
+            match name {
+                "" => metadata.content_type = Some(text(value)?.to_owned()),
+                SEAL => metadata.seal = Some(Bytes::copy_from_slice(value)),
+                name => drop(metadata.user.insert(name.to_owned(), text(value)?.to_owned())),
             }
         }
         Ok(metadata)
@@ -80,13 +103,24 @@ fn push(out: &mut Vec<u8>, text: &str) -> Result<()> {
     }
 }
 
-fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a str> {
+fn take<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8]> {
     bytes
         .split_first_chunk::<2>()
         .and_then(|(len, rest)| rest.split_at_checked(u16::from_le_bytes(*len).into()))
-        .and_then(|(text, rest)| {
+        .map(|(taken, rest)| {
             *bytes = rest;
-            std::str::from_utf8(text).ok()
+            taken
         })
-        .ok_or_else(|| StorageError::corrupt("stored metadata is malformed"))
+        .ok_or_else(malformed)
 }
+
+fn text(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes).map_err(|_| malformed())
+}
+
+fn malformed() -> StorageError {
+    StorageError::corrupt("stored metadata is malformed")
+}
+
+#[cfg(test)]
+mod tests;

@@ -30,8 +30,10 @@ pub enum CompressionType {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
-    /// LZ4 frames.
+    /// LZ4 blocks.
     Lz4,
+    /// Decided for each value from a sample of it: Zstandard, LZ4 or nothing.
+    Auto,
 }
 
 /// How a value is encrypted before it is stored. The key comes from a keyring by its id; nobody
@@ -122,8 +124,14 @@ impl Condition {
 pub struct StorageOptions {
     /// Time after which the object is gone.
     pub ttl: Option<Duration>,
+    /// When the object is gone, in milliseconds since the Unix epoch, where the caller has reckoned
+    /// it: a copy that keeps its expiry. In place of `ttl`; both together are refused.
+    pub expires_at_ms: Option<u64>,
     /// Compression before storing.
     pub compression: CompressionType,
+    /// How hard to compress: 1 to 9 for gzip, -7 to 22 for Zstandard, which [`CompressionType::Auto`]
+    /// may choose. `None` is the codec's own level; LZ4 has one only.
+    pub compression_level: Option<i32>,
     /// Encryption before storing.
     pub encryption: EncryptionType,
     /// What later reads must see.
@@ -134,4 +142,8 @@ pub struct StorageOptions {
     pub metadata: Metadata,
     /// When the write is answered; `None` follows the backend's setting.
     pub durability: Option<Durability>,
+    /// Version to store, where the caller has drawn it: a copy that keeps its version, or a value
+    /// that is bound to it. Refused with [`StorageError::Conflict`] unless it is greater than the
+    /// version that the key holds. `None` lets the backend draw one.
+    pub version: Option<Version>,
 }

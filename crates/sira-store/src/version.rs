@@ -72,6 +72,35 @@ impl HybridClock {
         Version(next)
     }
 
+    /// As [`HybridClock::next`], with random numbers in the lower bits, so that the clocks of several
+    /// processes that write to one engine hardly ever hand out the same version.
+    pub fn next_spread(&self, now_ms: u64, random: u64) -> Version {
+        let physical = (now_ms << 16) | (random & 0xFFFF);
+        // Clocks that are behind the same version must not go on with the same one after it.
+        let step = 1 + ((random >> 16) & 0x3FF);
+        let mut next = 0;
+        let _ = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
+            next = if physical > last { physical } else { last.saturating_add(step) };
+            Some(next)
+        });
+        Version(next)
+    }
+
+    /// A version to put in the place of `held`: greater than that one, and not necessarily greater
+    /// than those that were handed out for other keys. Writers that race for a key, in whatever
+    /// processes, draw the same one in 1 of 65,536 cases, and only within one millisecond or behind
+    /// the same clock that is ahead.
+    pub fn next_after(&self, held: Version, now_ms: u64, random: u64) -> Version {
+        let spread = random & 0xFFFF;
+        let next = if now_ms > held.time_ms() {
+            (now_ms << 16) | spread
+        } else {
+            held.0.saturating_add(1 + spread)
+        };
+        self.last.fetch_max(next, Ordering::AcqRel);
+        Version(next)
+    }
+
     /// Makes every later version greater than `seen`.
     pub fn observe(&self, seen: Version) {
         self.last.fetch_max(seen.0, Ordering::AcqRel);

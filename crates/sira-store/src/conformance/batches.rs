@@ -174,7 +174,7 @@ fn failing(cx: &Context, there: &str) -> Vec<(BatchOperation, &'static str)> {
     }
     if declared.metadata {
         let user = [("Upper".to_owned(), String::new())].into();
-        let metadata = Metadata { content_type: None, user };
+        let metadata = Metadata { user, ..Metadata::default() };
         let options = StorageOptions { metadata, ..StorageOptions::default() };
         failing.push((put_operation_with(there, "v", options), "invalid_input"));
     }
@@ -273,7 +273,7 @@ pub(super) async fn seen_whole(cx: Context) -> Verdict {
     write_rounds(&cx, &keys, 0..=0).await?;
     let over = Arc::new(AtomicBool::new(false));
     let verdicts = race(4, |number| {
-        let (cx, keys, over) = (cx.clone(), Arc::clone(&keys), Arc::clone(&over));
+        let (cx, keys, over) = (cx.racer(number), Arc::clone(&keys), Arc::clone(&over));
         async move {
             if number == 0 {
                 let verdict = write_rounds(&cx, &keys, 1..=300).await;
@@ -328,7 +328,7 @@ pub(super) async fn racing(cx: Context) -> Verdict {
     for round in 0..20 {
         let (a, b) = (cx.key(format!("{round}a")), cx.key(format!("{round}b")));
         let results = race(cx.options.racing_writers, |number| {
-            let (cx, value) = (cx.clone(), format!("writer {number}"));
+            let (cx, value) = (cx.racer(number), format!("writer {number}"));
             let mut operations: Vec<_> = [&a, &b]
                 .iter()
                 .map(|key| put_operation_with(key, value.clone(), conditional(Condition::IfAbsent)))

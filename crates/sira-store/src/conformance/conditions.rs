@@ -129,7 +129,7 @@ fn reading(condition: Condition) -> ReadOptions {
 /// the winner's bytes and version stay.
 async fn one_wins(cx: &Context, key: &str, condition: Condition) -> Verdict {
     let results: Vec<Result<Version>> = race(cx.options.racing_writers, |number| {
-        let (cx, key) = (cx.clone(), key.to_owned());
+        let (cx, key) = (cx.racer(number), key.to_owned());
         async move { cx.put_if(&key, format!("writer {number}"), condition).await }
     })
     .await?;
@@ -169,8 +169,8 @@ pub(super) async fn race_to_remove(cx: Context) -> Verdict {
     for round in 0..20 {
         let key = cx.key(round);
         let version = cx.put(&key, "before").await?;
-        let results = race(cx.options.racing_writers, |_| {
-            let (cx, key) = (cx.clone(), key.clone());
+        let results = race(cx.options.racing_writers, |number| {
+            let (cx, key) = (cx.racer(number), key.clone());
             async move { cx.backend.remove(&key, Condition::IfMatch(version)).await }
         })
         .await?;
@@ -187,8 +187,8 @@ pub(super) async fn counter(cx: Context) -> Verdict {
     const INCREMENTS: usize = 25;
     let key = cx.key("k");
     cx.put(&key, "0").await?;
-    let verdicts: Vec<Verdict> = race(cx.options.racing_writers, |_| {
-        let (cx, key) = (cx.clone(), key.clone());
+    let verdicts: Vec<Verdict> = race(cx.options.racing_writers, |number| {
+        let (cx, key) = (cx.racer(number), key.clone());
         async move {
             for _ in 0..INCREMENTS {
                 loop {

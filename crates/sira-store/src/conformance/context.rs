@@ -61,6 +61,15 @@ impl Context {
         Self { backend, touched: Arc::default(), ..self.clone() }
     }
 
+    /// The same case through the store's handle for a racer of this number.
+    pub(super) fn racer(&self, number: usize) -> Self {
+        let peers = &self.options.peers;
+        match number.checked_rem(peers.len() + 1).and_then(|at| peers.get(at)) {
+            Some(peer) => Self { backend: Arc::clone(peer), ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// A key of this case alone.
     pub(super) fn key(&self, name: impl Display) -> String {
         self.own(format!("{}{name}", self.tag))

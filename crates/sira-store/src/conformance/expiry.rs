@@ -216,3 +216,23 @@ pub(super) async fn edges(cx: Context) -> Verdict {
     cx.wait_until(cx.now_ms() + 1).await;
     cx.absent(&key).await
 }
+
+/// A time at which the object is gone, in the place of a time to live.
+pub(super) async fn at(cx: Context) -> Verdict {
+    let key = cx.key("k");
+    let at = |at| StorageOptions { expires_at_ms: Some(at), ..StorageOptions::default() };
+    let later = cx.now_ms() + cx.skew_ms() + 3_600_000;
+    cx.put_with(&key, "v", at(later)).await?;
+    let object = cx.holds(&key, b"v").await?;
+    same("expiry that was given", &object.head.expires_at_ms, &Some(later))?;
+
+    let both = StorageOptions { ttl: Some(Duration::from_secs(9)), ..at(later) };
+    let refused = cx.backend.put(&key, "w".into(), both).await;
+    fails("an expiry that is given twice", refused, &["invalid_input"])?;
+    cx.holds(&key, b"v").await?;
+
+    let soon = cx.now_ms() + cx.skew_ms() + 20;
+    cx.put_with(&key, "w", at(soon)).await?;
+    cx.wait_until(soon).await;
+    cx.absent(&key).await
+}

@@ -22,7 +22,10 @@ pub(super) async fn apart(cx: Context) -> Verdict {
             let options = ListOptions { prefix: cx.tag.clone(), ..ListOptions::default() };
             let page = works("list", &cx.tag, space.backend.list(options).await)?;
             let sizes: Vec<_> = page.entries.iter().map(|entry| entry.size).collect();
-            same("sizes listed in a namespace", &sizes, &vec![value.len() as u64])?;
+            same("objects listed in a namespace", &sizes.len(), &1)?;
+            if space.backend.capabilities().list_sizes {
+                same("sizes listed in a namespace", &sizes, &vec![value.len() as u64])?;
+            }
         }
     }
     // The same name is the same namespace.

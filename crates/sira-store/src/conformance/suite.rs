@@ -21,6 +21,7 @@ pub(super) enum Need {
     AtomicBatch,
     Namespaces,
     Metadata,
+    ExactVersions,
 }
 
 /// One case.
@@ -41,6 +42,7 @@ impl Case {
                 Need::AtomicBatch => (capabilities.atomic_batch, "atomic_batch"),
                 Need::Namespaces => (capabilities.namespaces, "namespaces"),
                 Need::Metadata => (capabilities.metadata, "metadata"),
+                Need::ExactVersions => (capabilities.exact_versions, "exact_versions"),
             };
             (!declared).then_some(name)
         })
@@ -82,6 +84,11 @@ cases! {
     versions/grow_past_delete;
     versions/unique;
     versions/delete_says_what_was_there;
+    versions/exact [ExactVersions];
+    versions/exact_is_no_condition [ExactVersions, Conditional];
+    versions/exact_refused [ExactVersions];
+    versions/exact_in_batches [ExactVersions];
+    versions/exact_in_race [ExactVersions];
     conditions/of_writes [Conditional];
     conditions/of_removals [Conditional];
     conditions/of_reads [Conditional];
@@ -95,6 +102,7 @@ cases! {
     expiry/gone_is_absent [Ttl];
     expiry/gone_is_absent_to_conditions [Ttl, Conditional];
     expiry/edges [Ttl];
+    expiry/at [Ttl];
     ranges/cut;
     ranges/refused;
     ranges/random;

@@ -122,7 +122,7 @@ pub(super) async fn whole_while_overwritten(cx: Context) -> Verdict {
     let key = cx.key("k");
     cx.put(&key, value(0)).await?;
     let verdicts = race(4, |number| {
-        let (cx, key) = (cx.clone(), key.clone());
+        let (cx, key) = (cx.racer(number), key.clone());
         async move {
             let mut last = Version::default();
             for round in 1..=ROUNDS {

@@ -191,8 +191,11 @@ impl EmbeddedBackend {
         options: &StorageOptions,
         checked: &CheckedWrite,
     ) -> Result<Commit> {
-        let stored =
-            WriteOptions { expires_at_ms: checked.expires_at_ms, metadata: &checked.metadata };
+        let stored = WriteOptions {
+            expires_at_ms: checked.expires_at_ms,
+            metadata: &checked.metadata,
+            version: checked.version,
+        };
         self.in_namespace(|namespace| {
             if options.condition == Condition::Always {
                 return self.engine.put(namespace, key.as_bytes(), &value, stored);
@@ -299,6 +302,8 @@ impl StorageBackend for EmbeddedBackend {
             ttl: true,
             conditional: true,
             list: true,
+            list_sizes: true,
+            exact_versions: true,
             range: true,
             atomic_batch: true,
             namespaces: true,

@@ -88,8 +88,11 @@ impl Staging for Writes<'_> {
     }
 
     fn put(&mut self, key: &str, value: Bytes, checked: CheckedWrite) -> Result<()> {
-        let options =
-            WriteOptions { expires_at_ms: checked.expires_at_ms, metadata: &checked.metadata };
+        let options = WriteOptions {
+            expires_at_ms: checked.expires_at_ms,
+            metadata: &checked.metadata,
+            version: checked.version,
+        };
         self.transaction.put(self.namespace, key.as_bytes(), value, options)
     }
 

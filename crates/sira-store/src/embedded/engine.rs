@@ -41,7 +41,7 @@ pub use maintain::MaintenanceReport;
 pub(super) use maintain::collect_if_expired;
 pub use reader::ObjectReader;
 pub use snapshot::Snapshot;
-pub(super) use write::{Change, Put, apply_batch, apply_one, check};
+pub(super) use write::{Change, Put, apply_batch, apply_one, check, check_version};
 
 /// Live bytes of each segment; read without a lock, replaced whole.
 pub(super) type SegmentUsage = ArcSwap<BTreeMap<u32, Arc<AtomicU64>>>;

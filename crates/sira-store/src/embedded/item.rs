@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! | op 1 | flags 1 | key_len 2 | namespace 4 | expires_at_ms 8 | meta_len 4 | value_len 4 | crc 4 |
-//! | key | metadata | block checksums 4 each (flag BLOCKS) | value |
+//! | key | metadata | block checksums 4 each (flag BLOCKS) | version 8 (flag VERSION) | value |
 //! ```
 //!
-//! The CRC32C covers the fields before it, the version, key, metadata and block checksums, and
-//! without the flag BLOCKS the value. See `docs/formats/store.md`.
+//! The CRC32C covers the fields before it, the version, and all that follows it but the value, which
+//! it covers without the flag BLOCKS. See `docs/formats/store.md`.
 
 use std::borrow::Cow;
 
@@ -27,6 +27,12 @@ const COMBINE_BYTES_MIN: usize = 4096;
 /// The value lies apart from the item and has a checksum for each block.
 const FLAG_BLOCKS: u8 = 1;
 
+/// The item has a version of its own, in the place of its record's.
+const FLAG_VERSION: u8 = 2;
+
+/// Bytes of that version.
+const VERSION_BYTES: usize = 8;
+
 /// What an item does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -42,6 +48,7 @@ pub(super) enum Op {
 pub(super) struct ItemHeader {
     pub op: Op,
     pub blocks: bool,
+    pub versioned: bool,
     pub key_len: u16,
     pub namespace: NamespaceId,
     /// 0 is never.
@@ -66,6 +73,7 @@ impl ItemHeader {
         Some(Self {
             op,
             blocks: bytes[1] & FLAG_BLOCKS != 0,
+            versioned: bytes[1] & FLAG_VERSION != 0,
             key_len: u16::from_le_bytes([bytes[2], bytes[3]]),
             namespace: NamespaceId(u32_at(4)),
             expires_at_ms: u64::from(u32_at(8)) | u64::from(u32_at(12)) << 32,
@@ -79,7 +87,8 @@ impl ItemHeader {
     fn encode(&self) -> [u8; ITEM_BYTES] {
         let mut out = [0; ITEM_BYTES];
         out[0] = self.op as u8;
-        out[1] = if self.blocks { FLAG_BLOCKS } else { 0 };
+        out[1] = if self.blocks { FLAG_BLOCKS } else { 0 }
+            | if self.versioned { FLAG_VERSION } else { 0 };
         out[2..4].copy_from_slice(&self.key_len.to_le_bytes());
         out[4..8].copy_from_slice(&self.namespace.0.to_le_bytes());
         out[8..16].copy_from_slice(&self.expires_at_ms.to_le_bytes());
@@ -93,9 +102,21 @@ impl ItemHeader {
         if self.blocks { (self.value_len as usize).div_ceil(BLOCK_BYTES) } else { 0 }
     }
 
-    /// Bytes from the start of the item to the end of its block checksums.
+    /// Bytes from the start of the item to its value, where that follows at once.
     pub(super) fn lead_len(&self) -> usize {
-        ITEM_BYTES + usize::from(self.key_len) + self.meta_len as usize + self.block_count() * 4
+        let version = if self.versioned { VERSION_BYTES } else { 0 };
+        let blocks = self.block_count() * 4;
+        ITEM_BYTES + usize::from(self.key_len) + self.meta_len as usize + blocks + version
+    }
+
+    /// The version of an item that begins with these bytes, in a record of this version; `None` when
+    /// they are cut off.
+    pub(super) fn version(&self, item: &[u8], record: Version) -> Option<Version> {
+        if !self.versioned {
+            return Some(record);
+        }
+        let bytes = item.get(..self.lead_len())?.last_chunk::<VERSION_BYTES>()?;
+        Some(Version::from_u64(u64::from_le_bytes(*bytes)))
     }
 
     /// Bytes of the whole item where its value follows at once.
@@ -122,12 +143,14 @@ pub(super) struct NewItem<'a> {
     pub expires_at_ms: Option<u64>,
     pub metadata: &'a [u8],
     pub value: &'a [u8],
+    /// The version is not the record's.
+    pub versioned: bool,
 }
 
 /// An item without its value, ready to be written.
 #[derive(Debug)]
 pub(super) struct EncodedLead {
-    /// Fixed part, key, metadata and block checksums.
+    /// All that is before the value.
     pub lead: Lead,
     /// CRC32C of the value, where it was computed on the way.
     pub value_crc: Option<u32>,
@@ -177,6 +200,7 @@ impl NewItem<'_> {
         let header = ItemHeader {
             op: self.op,
             blocks: alone && self.value.len() >= BLOCK_VALUE_BYTES_MIN,
+            versioned: self.versioned,
             key_len: u16::try_from(self.key.len()).map_err(|_| too_large("key"))?,
             namespace: self.namespace,
             expires_at_ms: self.expires_at_ms.map_or(0, |at| at.max(1)),
@@ -203,6 +227,9 @@ impl NewItem<'_> {
             }
             value_crc = Some(whole);
         }
+        if header.versioned {
+            out[at..at + VERSION_BYTES].copy_from_slice(&version.as_u64().to_le_bytes());
+        }
         let mut crc = lead_crc(&out[..24], version, &out[ITEM_BYTES..]);
         if !header.blocks && alone && self.value.len() >= COMBINE_BYTES_MIN {
             let value = crc32c::crc32c(self.value);
@@ -227,7 +254,7 @@ fn lead_crc(fields: &[u8], version: Version, rest: &[u8]) -> u32 {
 pub(super) struct Item<'a> {
     pub header: ItemHeader,
     pub version: Version,
-    /// Fixed part, key, metadata and block checksums.
+    /// All that is before the value.
     pub lead: Cow<'a, [u8]>,
 }
 

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::engine::{Change, Engine, Put, apply_batch, apply_one, check, collect_if_expired};
+use super::engine::{
+    Change, Engine, Put, apply_batch, apply_one, check, check_version, collect_if_expired,
+};
 use super::stripes::Held;
 use super::{Commit, NamespaceId, StoredObject, Ticket, WriteOptions};
+use crate::driver::check_newer;
 use crate::error::{Result, StorageError};
 use crate::version::Version;
 
@@ -52,8 +55,8 @@ impl<'a> Transaction<'a> {
         self.staged.get(self.place(namespace, key)?)
     }
 
-    /// The object under a key, the transaction's own writes included; those have the version 0
-    /// until they are committed.
+    /// The object under a key, the transaction's own writes included; those have the version that
+    /// they give themselves, or 0 until they are committed.
     ///
     /// # Errors
     /// As [`Engine::read`].
@@ -103,11 +106,16 @@ impl<'a> Transaction<'a> {
         value: Bytes,
         options: WriteOptions<'_>,
     ) -> Result<()> {
-        let put =
-            Put { value: &value, expires_at_ms: options.expires_at_ms, metadata: options.metadata };
+        let WriteOptions { expires_at_ms, metadata, version } = options;
+        let put = Put { value: &value, expires_at_ms, metadata, version };
         check(self.engine, &Change { namespace, key, put: Some(put) })?;
+        if let Some(version) = version {
+            let staged = self.staged(namespace, key).and_then(|staged| staged.object.as_ref());
+            check_newer(version, staged.map(|object| object.version))?;
+            check_version(self.engine, namespace, key, version)?;
+        }
         let object = StoredObject {
-            version: Version::default(),
+            version: version.unwrap_or_default(),
             expires_at_ms: options.expires_at_ms,
             metadata: Bytes::copy_from_slice(options.metadata),
             size: value.len() as u64,
@@ -170,6 +178,7 @@ impl<'a> Transaction<'a> {
                     value: &object.value,
                     expires_at_ms: object.expires_at_ms,
                     metadata: &object.metadata,
+                    version: Some(object.version).filter(|version| *version != Version::default()),
                 }),
             })
             .collect();

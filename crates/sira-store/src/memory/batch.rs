@@ -8,6 +8,7 @@ use super::state::{Entry, State};
 use super::{MemoryBackend, own};
 use crate::backend::{BatchOperation, BatchResult, Object};
 use crate::batch::{self, Staging};
+use crate::driver::check_newer;
 use crate::error::Result;
 use crate::key::CheckedWrite;
 use crate::metadata::Metadata;
@@ -25,13 +26,17 @@ impl MemoryBackend {
                 return Ok(failure.results(&untouched, operations));
             }
         };
-        let changes = overlay.changes;
+        let Overlay { changes, newest, .. } = overlay;
         let pairs = changes.iter().map(|(key, entry)| (&**key, entry.as_ref()));
         state.reserve(&self.name, pairs, now_ms)?;
+        self.shared.clock.observe(newest);
         let version = self.shared.clock.next(now_ms);
         for (key, entry) in changes {
             match entry {
-                Some(entry) => state.insert(&self.name, key, Entry { version, ..entry }),
+                Some(entry) if entry.version == Version::default() => {
+                    state.insert(&self.name, key, Entry { version, ..entry });
+                }
+                Some(entry) => state.insert(&self.name, key, entry),
                 None => drop(state.remove(&self.name, &key)),
             }
         }
@@ -47,11 +52,13 @@ struct Overlay<'a> {
     now_ms: u64,
     /// The new entry of a key, `None` where it is removed.
     changes: BTreeMap<Box<[u8]>, Option<Entry>>,
+    /// The greatest of the versions that the batch gives itself.
+    newest: Version,
 }
 
 impl<'a> Overlay<'a> {
     fn new(state: &'a State, space: &'a str, now_ms: u64) -> Self {
-        Self { state, space, now_ms, changes: BTreeMap::new() }
+        Self { state, space, now_ms, changes: BTreeMap::new(), newest: Version::default() }
     }
 
     fn entry(&self, key: &str) -> Option<&Entry> {
@@ -74,9 +81,16 @@ impl Staging for Overlay<'_> {
     }
 
     fn put(&mut self, key: &str, value: Bytes, checked: CheckedWrite) -> Result<()> {
+        if let Some(version) = checked.version {
+            let held = self.state.get(self.space, key.as_bytes()).map(|entry| entry.version);
+            let staged = self.changes.get(key.as_bytes()).and_then(Option::as_ref);
+            check_newer(version, held.max(staged.map(|entry| entry.version)))?;
+            self.newest = self.newest.max(version);
+        }
         let entry = Entry {
             value: own(value),
-            version: Version::default(),
+            // Without one, the batch's own is given when it is drawn.
+            version: checked.version.unwrap_or_default(),
             expires_at_ms: checked.expires_at_ms,
             metadata_bytes: checked.metadata.len(),
             metadata: Metadata::decode(&checked.metadata)?,

@@ -122,3 +122,83 @@ fn a_write_outlives_the_engine() {
     assert_eq!((object.head.version, object.value), (version, Bytes::from("v")));
     assert_eq!(block_on(backend.list_keys("", 10)).unwrap(), ["k"]);
 }
+
+#[test]
+fn exact_versions_survive_a_reopen_with_and_without_their_checkpoint() {
+    let exact = |version, value: &'static str| BatchOperation::Put {
+        key: value.into(),
+        value: value.into(),
+        options: StorageOptions {
+            version: Some(Version::from_u64(version)),
+            metadata: Metadata { content_type: Some("a/b".into()), ..Metadata::default() },
+            ..StorageOptions::default()
+        },
+    };
+    let drawn = |value: &'static str| BatchOperation::Put {
+        key: value.into(),
+        value: value.into(),
+        options: StorageOptions::default(),
+    };
+    let far = (1 << 63) - 10;
+    for clean in [true, false] {
+        let (folder, backend) = backend();
+        let results =
+            block_on(backend.batch(vec![exact(5, "a"), drawn("b"), exact(far, "c")])).unwrap();
+        let [_, BatchResult::Success { version: Some(of_b) }, _] = results[..] else {
+            panic!("{results:?}");
+        };
+        let version = Some(Version::from_u64(far + 5));
+        let options = StorageOptions { version, ..StorageOptions::default() };
+        block_on(backend.put("d", "d".into(), options)).unwrap();
+        assert!(of_b.as_u64() > far, "the batch's own version is the newest");
+        if clean {
+            backend.engine().close().unwrap();
+        } else {
+            backend.engine().flush().unwrap();
+        }
+        drop(backend);
+        let backend =
+            EmbeddedBackend::new(Engine::open(folder.path(), EngineOptions::default()).unwrap());
+        let version = |key| block_on(backend.head(key)).unwrap().unwrap().version;
+        assert_eq!([version("a").as_u64(), version("c").as_u64()], [5, far]);
+        assert_eq!([version("b"), version("d")], [of_b, Version::from_u64(far + 5)]);
+        let object = block_on(backend.read("a", ReadOptions::default())).unwrap().unwrap();
+        assert_eq!(
+            (&*object.value, object.head.metadata.content_type.as_deref()),
+            (&b"a"[..], Some("a/b"))
+        );
+        assert!(put(&backend, "e", "v") > Version::from_u64(far + 5));
+    }
+}
+
+#[test]
+fn what_is_reclaimed_keeps_the_version_that_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = EngineOptions {
+        durability: Durability::None,
+        segment_bytes: 64 << 10,
+        reclaim_dead_ratio: 0.1,
+        background: false,
+        ..EngineOptions::default()
+    };
+    let backend = EmbeddedBackend::new(Engine::open(folder.path(), options).unwrap());
+    let exact = |key: &str, version| BatchOperation::Put {
+        key: key.into(),
+        value: "v".into(),
+        options: StorageOptions {
+            version: Some(Version::from_u64(version)),
+            ..StorageOptions::default()
+        },
+    };
+    block_on(backend.batch(vec![exact("a", 5), exact("b", 7)])).unwrap();
+    for _ in 0..100 {
+        block_on(backend.put("noise", vec![0; 4096].into(), StorageOptions::default())).unwrap();
+    }
+    let segments = backend.engine().stats().segments;
+    for _ in 0..10 {
+        backend.engine().maintain().unwrap();
+    }
+    assert!(backend.engine().stats().segments < segments, "nothing was reclaimed");
+    let version = |key| block_on(backend.head(key)).unwrap().unwrap().version.as_u64();
+    assert_eq!([version("a"), version("b")], [5, 7]);
+}

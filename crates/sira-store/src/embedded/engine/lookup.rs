@@ -126,6 +126,9 @@ pub(super) fn item_at(segment: &Segment, location: Location) -> Result<Found<'_>
         return Err(corrupt("no item is here"));
     };
     let lead = fetch(segment, item_offset, header.lead_len())?;
+    let Some(version) = header.version(&lead, version) else {
+        return Err(corrupt("the item is cut off"));
+    };
     let value_offset = if header.blocks {
         frame + BinaryLogFormat::HEAD_BYTES as u64 + data_offset
     } else {
@@ -284,6 +287,29 @@ pub(super) fn head(
         check(segment, &found)?;
         Ok(stored(&found.item, Bytes::new()))
     })
+}
+
+/// The version that a key holds, also when it has expired; `None` for an object that cannot be read
+/// any more, which no version can be compared with.
+pub(crate) fn held_version(
+    engine: &Engine,
+    namespace: NamespaceId,
+    key: &[u8],
+) -> Result<Option<Version>> {
+    let full = FullKey::checked(namespace, key)?;
+    for _ in 0..TRIES {
+        let Some(location) = engine.index.get(full.bytes()) else { return Ok(None) };
+        let version = engine.log.with_segment(location.segment, |segment| {
+            let found = item_at(segment, location)?;
+            check(segment, &found).map(|()| found.item.version)
+        });
+        match version {
+            Some(Err(StorageError::Corrupt(_))) => return Ok(None),
+            Some(version) => return version.map(Some),
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn stored(item: &Item<'_>, value: Bytes) -> StoredObject {

@@ -252,6 +252,7 @@ fn move_object(
         value: &value,
         expires_at_ms: header.expires_at_ms(),
         metadata: found.item.metadata(),
+        version: None,
     };
     let again = Change { namespace, key, put: Some(put) };
     let appended = append_alone(engine, &again, found.item.version)?;

@@ -27,7 +27,7 @@ pub(super) fn changes<'a>(
     record: &RecordRef<'a>,
     mut visit: impl FnMut(LoggedChange<'a>) -> Result<()>,
 ) -> Result<bool> {
-    let version = Version::from_u64(record.header.time);
+    let recorded = Version::from_u64(record.header.time);
     let batch = record.header.flags & FLAG_BATCH != 0;
     let mut rest = if batch { record.data() } else { record.head() };
     let mut item = RECORD_BODY_OFFSET;
@@ -37,6 +37,7 @@ pub(super) fn changes<'a>(
         let Some(key) = rest.get(super::super::item::ITEM_BYTES..key_end) else {
             return Ok(false);
         };
+        let Some(version) = header.version(rest, recorded) else { return Ok(false) };
         let location = Location {
             segment: record.position.segment,
             offset: (record.position.offset / BinaryLogFormat::ALIGN_BYTES as u64) as u32,

@@ -8,10 +8,13 @@ use super::super::index::Location;
 use super::super::item::{NewItem, Op};
 use super::super::{Commit, NamespaceId, Ticket, WriteOptions};
 use super::Engine;
-use super::lookup::{FullKey, coarse_expiry, key_too_long};
+use super::lookup::{FullKey, coarse_expiry, held_version, key_too_long};
+use crate::driver::check_newer;
 use crate::error::{Result, StorageError};
+use crate::key::check_exact_version;
 use crate::limits::{
-    BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, METADATA_BYTES_MAX, STREAM_VALUE_BYTES_MAX, VALUE_BYTES_MAX,
+    BLOCK_ALIGN_BYTES, KEY_BYTES_MAX, STORED_METADATA_BYTES_MAX, STREAM_VALUE_BYTES_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::version::Version;
 
@@ -36,6 +39,8 @@ pub(crate) struct Put<'a> {
     pub value: &'a [u8],
     pub expires_at_ms: Option<u64>,
     pub metadata: &'a [u8],
+    /// Version to store, which [`check_version`] has let through; `None` for one that is drawn.
+    pub version: Option<Version>,
 }
 
 pub(super) fn put(
@@ -45,10 +50,14 @@ pub(super) fn put(
     value: &[u8],
     options: WriteOptions<'_>,
 ) -> Result<Commit> {
-    let put = Put { value, expires_at_ms: options.expires_at_ms, metadata: options.metadata };
+    let WriteOptions { expires_at_ms, metadata, version } = options;
+    let put = Put { value, expires_at_ms, metadata, version };
     let change = Change { namespace, key, put: Some(put) };
     check(engine, &change)?;
     let _held = engine.stripes.lock_one(namespace, key);
+    if let Some(version) = version {
+        check_version(engine, namespace, key, version)?;
+    }
     apply_one(engine, &change)
 }
 
@@ -66,18 +75,34 @@ pub(crate) fn check(engine: &Engine, change: &Change<'_>) -> Result<()> {
                 "the value is larger than {STREAM_VALUE_BYTES_MAX} bytes"
             )));
         }
-        if put.metadata.len() > METADATA_BYTES_MAX {
+        if put.metadata.len() > STORED_METADATA_BYTES_MAX {
             return Err(StorageError::too_large(format!(
-                "the metadata is larger than {METADATA_BYTES_MAX} bytes"
+                "the metadata is larger than {STORED_METADATA_BYTES_MAX} bytes"
             )));
         }
     }
     Ok(())
 }
 
+/// Lets a version through that is newer than what the key holds, also when that has expired. The
+/// caller holds the key's lock.
+pub(crate) fn check_version(
+    engine: &Engine,
+    namespace: NamespaceId,
+    key: &[u8],
+    version: Version,
+) -> Result<()> {
+    check_exact_version(version)?;
+    check_newer(version, held_version(engine, namespace, key)?)?;
+    // Before it can be read, so that a write after it is newer.
+    engine.clock.observe(version);
+    Ok(())
+}
+
 /// Writes one change as a record of its own. The caller holds the key's lock.
 pub(crate) fn apply_one(engine: &Engine, change: &Change<'_>) -> Result<Commit> {
-    let version = engine.next_version();
+    let exact = change.put.and_then(|put| put.version);
+    let version = exact.unwrap_or_else(|| engine.next_version());
     let appended = append_alone(engine, change, version)?;
     let location = location_alone(&appended, change);
     index_change(engine, change.namespace, change.key, change.put.is_some().then_some(location))?;
@@ -134,7 +159,9 @@ pub(crate) fn apply_batch(engine: &Engine, changes: &[Change<'_>]) -> Result<Com
     let mut places = Vec::with_capacity(changes.len());
     for change in changes {
         let item = new_item(change);
-        let encoded = item.encode(version, false)?;
+        let exact = change.put.and_then(|put| put.version);
+        let item = NewItem { versioned: exact.is_some(), ..item };
+        let encoded = item.encode(exact.unwrap_or(version), false)?;
         places.push(data.len());
         data.extend_from_slice(encoded.lead.bytes());
         data.extend_from_slice(item.value);
@@ -172,7 +199,8 @@ pub(crate) fn apply_batch(engine: &Engine, changes: &[Change<'_>]) -> Result<Com
 }
 
 fn new_item<'a>(change: &Change<'a>) -> NewItem<'a> {
-    let put = change.put.unwrap_or(Put { value: &[], expires_at_ms: None, metadata: &[] });
+    let nothing = Put { value: &[], expires_at_ms: None, metadata: &[], version: None };
+    let put = change.put.unwrap_or(nothing);
     NewItem {
         op: if change.put.is_some() { Op::Put } else { Op::Delete },
         namespace: change.namespace,
@@ -180,6 +208,7 @@ fn new_item<'a>(change: &Change<'a>) -> NewItem<'a> {
         expires_at_ms: put.expires_at_ms,
         metadata: put.metadata,
         value: put.value,
+        versioned: false,
     }
 }
 
