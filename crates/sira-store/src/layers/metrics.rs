@@ -1,0 +1,14 @@
+//! Figures of backends: how often, how fast, how much, and what failed.
+
+mod collector;
+pub mod histogram;
+mod recorder;
+pub mod text;
+
+pub use collector::MetricsCollector;
+pub use recorder::{BackendMetrics, Figures, OperationFigures, StorageMetrics};
+
+use super::around::Layered;
+
+/// A backend whose operations are counted. Namespaces count with their backend.
+pub type MetricsLayer = Layered<BackendMetrics>;
