@@ -1,0 +1,214 @@
+//! Places by the load that is about to come.
+
+use parking_lot::Mutex;
+
+use crate::env::Env;
+
+use super::hash::Dice;
+use super::performance::{expected_ms, to_try};
+use super::request::{Route, RouteOutcome, RouteRequest};
+use super::stats::RoutingStats;
+use super::strategy::{RoutingStrategy, simple_form};
+
+/// Forecasts the load by the time of day and fills the fastest backends only as far as they carry
+/// it: a backend is relieved before it is saturated.
+///
+/// Operations are counted in buckets of time. Their number is forecast by level, trend and season
+/// (Holt 1957, Winters 1960, the additive form). Backends are then filled from the fastest on, each
+/// up to a part of the [`operations_per_s_max`](super::BackendProfile::operations_per_s_max) of its
+/// profile; one without that figure takes all that is left.
+#[derive(Debug)]
+pub struct Predictive {
+    dice: Dice,
+    target: f64,
+    forecast: Mutex<Forecast>,
+}
+
+/// Part of the requests that goes to a backend of which little is known.
+const EXPLORE: f64 = 0.01;
+/// How quickly level, trend and season follow what is seen.
+const LEVEL: f64 = 0.3;
+const TREND: f64 = 0.05;
+const SEASON: f64 = 0.4;
+/// Empty buckets past that many are not counted one by one: the level is what matters then.
+const GAP_MAX: u64 = 10_000;
+
+#[derive(Debug)]
+struct Forecast {
+    bucket_ms: u64,
+    /// What each bucket of a period is above the level, and whether it was seen.
+    season: Vec<Option<f64>>,
+    level: Option<f64>,
+    trend: f64,
+    /// Number of the bucket that is being counted, and operations in it.
+    current: Option<u64>,
+    count: u64,
+}
+
+impl Forecast {
+    fn new(bucket_ms: u64, period: usize) -> Self {
+        Self {
+            bucket_ms: bucket_ms.max(1),
+            season: vec![None; period.max(1)],
+            level: None,
+            trend: 0.0,
+            current: None,
+            count: 0,
+        }
+    }
+
+    fn place(&self, bucket: u64) -> usize {
+        (bucket % self.season.len() as u64) as usize
+    }
+
+    fn season_of(&self, bucket: u64) -> f64 {
+        self.season.get(self.place(bucket)).copied().flatten().unwrap_or(0.0)
+    }
+
+    /// Ends the buckets before that of `now_ms`.
+    fn roll(&mut self, now_ms: u64) {
+        let bucket = now_ms / self.bucket_ms;
+        let current = *self.current.get_or_insert(bucket);
+        if bucket <= current {
+            return;
+        }
+        self.close(current, self.count as f64);
+        let from = (current + 1).max(bucket.saturating_sub(GAP_MAX));
+        for empty in from..bucket {
+            self.close(empty, 0.0);
+        }
+        (self.current, self.count) = (Some(bucket), 0);
+    }
+
+    fn close(&mut self, bucket: u64, seen: f64) {
+        let at = self.place(bucket);
+        let Some(level) = self.level else {
+            self.level = Some(seen);
+            return;
+        };
+        let season = self.season_of(bucket);
+        let next = LEVEL * (seen - season) + (1.0 - LEVEL) * (level + self.trend);
+        self.trend = TREND * (next - level) + (1.0 - TREND) * self.trend;
+        self.level = Some(next);
+        if let Some(slot) = self.season.get_mut(at) {
+            *slot = Some(match *slot {
+                Some(season) => SEASON * (seen - next) + (1.0 - SEASON) * season,
+                None => seen - next,
+            });
+        }
+    }
+
+    /// Operations a second to expect in the bucket of `now_ms` or the next one, whichever has more,
+    /// and at least what the current bucket has shown already.
+    fn per_second(&self, now_ms: u64) -> f64 {
+        let bucket = now_ms / self.bucket_ms;
+        let level = self.level.unwrap_or(0.0);
+        let of =
+            |ahead: u64| level + self.trend * (ahead + 1) as f64 + self.season_of(bucket + ahead);
+        let expected = of(0).max(of(1)).max(0.0);
+        let passed_ms = (now_ms % self.bucket_ms).max(self.bucket_ms / 10).max(1);
+        let shown = self.count as f64 / passed_ms as f64;
+        (expected / self.bucket_ms as f64).max(shown) * 1000.0
+    }
+}
+
+impl Predictive {
+    /// A forecast over a day in minutes, that fills backends to 7 tenths of what they carry.
+    #[must_use]
+    pub fn new(env: &dyn Env) -> Self {
+        Self {
+            dice: Dice::new(env),
+            target: 0.7,
+            forecast: Mutex::new(Forecast::new(60_000, 24 * 60)),
+        }
+    }
+
+    /// Sets the length of a bucket, in milliseconds, and the buckets after which the load repeats.
+    /// What was learned is dropped.
+    #[must_use]
+    pub fn with_season(mut self, bucket_ms: u64, period: usize) -> Self {
+        self.forecast = Mutex::new(Forecast::new(bucket_ms, period));
+        self
+    }
+
+    /// Sets the part, from 0 to 1, of what a backend carries that it is filled to.
+    #[must_use]
+    pub fn with_target(mut self, part: f64) -> Self {
+        self.target = part.clamp(0.01, 1.0);
+        self
+    }
+
+    /// Operations a second that are expected now.
+    #[must_use]
+    pub fn expected_per_s(&self, now_ms: u64) -> f64 {
+        let mut forecast = self.forecast.lock();
+        forecast.roll(now_ms);
+        forecast.per_second(now_ms)
+    }
+}
+
+/// Each backend's part of the load, from 0 to 1, for backends in the order in which they are filled
+/// and the operations a second that each takes. Where all are full, the rest is shared by size.
+fn shares(load: f64, room: &[f64]) -> Vec<f64> {
+    let total: f64 = room.iter().sum();
+    if load >= total && total > 0.0 {
+        return room.iter().map(|room| room / total).collect();
+    }
+    let mut left = 1.0_f64;
+    room.iter()
+        .map(|room| {
+            let share = if load > 0.0 { (room / load).min(left) } else { left };
+            left -= share;
+            share
+        })
+        .collect()
+}
+
+impl RoutingStrategy for Predictive {
+    fn name(&self) -> &str {
+        "predictive"
+    }
+
+    simple_form!();
+
+    fn route(&self, request: &RouteRequest<'_>, stats: &RoutingStats) -> Option<Route> {
+        let ranked = request.ranked(stats, |_, backend| {
+            let measured = expected_ms(backend, 0.0);
+            backend.profile.takes(request.size).then(|| measured.max(backend.profile.latency_ms))
+        });
+        let room: Vec<f64> = ranked
+            .iter()
+            .filter_map(|(_, name)| stats.get(name))
+            .map(|b| b.profile.operations_per_s_max.map_or(1e12, |max| max * self.target))
+            .collect();
+        let load = self.expected_per_s(request.now_ms);
+        let shares = shares(load, &room);
+        let mut drawn = if request.explain { 0.0 } else { self.dice.unit() };
+        let chosen = shares.iter().position(|share| {
+            drawn -= share;
+            drawn < 0.0
+        });
+        let mut names: Vec<&str> = ranked.iter().map(|(_, name)| *name).collect();
+        let reason = || {
+            let parts: Vec<String> = names
+                .iter()
+                .zip(&shares)
+                .map(|(name, share)| format!("{name} {:.0}%", share * 100.0))
+                .collect();
+            format!("{load:.0} operations a second are expected: {}", parts.join(", "))
+        };
+        let reason = request.reason(reason);
+        let tried = to_try(&ranked, request, stats, &self.dice, EXPLORE);
+        names.get_mut(..=tried.or(chosen).unwrap_or(0))?.rotate_right(1);
+        Some(Route::to(names).because(reason))
+    }
+
+    fn observe(&self, outcome: &RouteOutcome<'_>) {
+        let mut forecast = self.forecast.lock();
+        forecast.roll(outcome.now_ms);
+        forecast.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+use super::*;
+
+#[test]
+fn a_season_is_foreseen() {
+    let mut forecast = Forecast::new(1000, 10);
+    // Quiet for eight buckets, then a peak of two, with a slow growth.
+    let load = |bucket: u64| if bucket % 10 >= 8 { 1000 } else { 100 };
+    let (mut error, mut total) = (0.0, 0.0);
+    for bucket in 0..200_u64 {
+        forecast.roll(bucket * 1000);
+        if bucket >= 100 {
+            let expected = forecast.level.unwrap() + forecast.trend + forecast.season_of(bucket);
+            error += (expected - load(bucket) as f64).abs();
+            total += load(bucket) as f64;
+        }
+        forecast.count = load(bucket);
+    }
+    assert!(error / total < 0.1, "{}", error / total);
+    // In the last quiet bucket the peak is reckoned with already.
+    forecast.roll(207_000);
+    assert!(forecast.per_second(207_000) > 800.0, "{}", forecast.per_second(207_000));
+}
+
+#[test]
+fn backends_are_filled_in_order_up_to_what_they_carry() {
+    assert_eq!(shares(100.0, &[50.0, 30.0, 1e12]), [0.5, 0.3, 0.2]);
+    assert_eq!(shares(10.0, &[50.0, 30.0]), [1.0, 0.0]);
+    assert_eq!(shares(0.0, &[50.0, 30.0]), [1.0, 0.0]);
+    assert_eq!(shares(800.0, &[60.0, 20.0]), [0.75, 0.25]);
+}
+
+#[test]
+fn a_long_silence_and_a_clock_that_goes_back_are_borne() {
+    let mut forecast = Forecast::new(1, 10);
+    forecast.roll(5);
+    forecast.count = 100;
+    forecast.roll(u64::MAX / 2);
+    assert!(forecast.per_second(u64::MAX / 2).abs() < 1.0);
+    forecast.roll(0);
+    assert_eq!(forecast.current, Some(u64::MAX / 2));
+}
