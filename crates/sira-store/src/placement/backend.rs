@@ -1,0 +1,456 @@
+//! The storage trait over several backends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+
+use super::catalog::{Catalog, Entries, Entry, NamespaceRecord};
+use super::{PlacementPolicy, PlacementRequest, listing};
+use crate::backend::{
+    Capabilities, HealthStatus, ListOptions, ListPage, Object, ObjectHead, ReadOptions,
+    StorageBackend, StorageStats,
+};
+use crate::driver::KeyLocks;
+use crate::env::Env;
+use crate::error::{Result, Retry, StorageError};
+use crate::key::check_key;
+use crate::options::{Condition, StorageOptions};
+use crate::version::{HybridClock, Version};
+
+/// Times that an operation begins again because its object was moved meanwhile.
+const ATTEMPTS: usize = 32;
+
+/// A namespace whose objects lie on several backends.
+#[derive(Debug)]
+pub struct PlacedBackend {
+    pub(super) namespace: Arc<str>,
+    pub(super) entries: Entries,
+    pub(super) record: RwLock<NamespaceRecord>,
+    /// The namespace's view of each backend.
+    pub(super) backends: BTreeMap<String, Arc<dyn StorageBackend>>,
+    names: Vec<String>,
+    policy: Arc<dyn PlacementPolicy>,
+    pub(super) env: Arc<dyn Env>,
+    pub(super) clock: HybridClock,
+    locks: KeyLocks,
+    /// Number of this process among those that move objects.
+    pub(super) mover: u64,
+}
+
+/// Where an object lies, and the version of the entry that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) entry: Entry,
+    pub(super) version: Option<Version>,
+}
+
+impl PlacedBackend {
+    /// A namespace over these backends, by name; each is the backend's view of the namespace. `home`
+    /// holds what lay in the namespace before, and what has no entry; a namespace that the catalog
+    /// knows keeps the home it has.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when the home, or another backend that holds objects of the
+    /// namespace, is not among the backends; [`StorageError::Unsupported`] for a backend that does
+    /// not keep versions or check conditions; the catalog's own.
+    pub async fn open(
+        catalog: &Catalog,
+        namespace: &str,
+        home: &str,
+        backends: BTreeMap<String, Arc<dyn StorageBackend>>,
+        policy: Arc<dyn PlacementPolicy>,
+        env: Arc<dyn Env>,
+    ) -> Result<Self> {
+        for (name, backend) in &backends {
+            let capabilities = backend.capabilities();
+            if !(capabilities.conditional && capabilities.exact_versions) {
+                return Err(StorageError::unsupported(format!(
+                    "{} cannot share a namespace with other backends: it takes conditions and \
+                     versions that are given",
+                    capabilities.name
+                ))
+                .with_backend(name));
+            }
+        }
+        let (entries, record) = catalog.open(namespace, home).await?;
+        if let Some(missing) = record.used.iter().find(|name| !backends.contains_key(*name)) {
+            return Err(StorageError::not_found(
+                "objects of the namespace lie on a backend that is not registered; register it, \
+                 or move them away first",
+            )
+            .with_backend(missing)
+            .with_namespace(namespace));
+        }
+        Ok(Self {
+            namespace: namespace.into(),
+            entries,
+            record: RwLock::new(record),
+            names: backends.keys().cloned().collect(),
+            backends,
+            policy,
+            mover: env.random_u64(),
+            env,
+            clock: HybridClock::default(),
+            locks: KeyLocks::new(),
+        })
+    }
+
+    /// What the catalog knows of the namespace.
+    #[must_use]
+    pub fn record(&self) -> NamespaceRecord {
+        self.record.read().clone()
+    }
+
+    /// Name of the backend that an object lies on, or would be looked for on.
+    ///
+    /// # Errors
+    /// The catalog's own.
+    pub async fn place(&self, key: &str) -> Result<String> {
+        Ok(self.find(key).await?.entry.at)
+    }
+
+    /// Moves an object to a backend and keeps its version; whatever else is done to it meanwhile is
+    /// done as before.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] for a backend that is not there, and those of the backends; then
+    /// the object is where it was, or the next write to it ends the move.
+    pub async fn relocate(&self, key: &str, to: &str) -> Result<()> {
+        check_key(key)?;
+        let _turn = self.locks.lock(&self.namespace, key).await;
+        let found = self.settled(key).await?;
+        if found.entry.at != to {
+            self.begin_move(key, &found, to).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn backend(&self, name: &str) -> Result<&Arc<dyn StorageBackend>> {
+        self.backends.get(name).ok_or_else(|| {
+            StorageError::not_found("the object lies on a backend that is not registered")
+                .with_backend(name)
+        })
+    }
+
+    pub(super) async fn find(&self, key: &str) -> Result<Found> {
+        Ok(match self.entries.get(key).await? {
+            Some((entry, version)) => Found { entry, version: Some(version) },
+            None => {
+                let at = self.record.read().home.clone();
+                Found { entry: Entry { at, moving: None }, version: None }
+            }
+        })
+    }
+
+    /// The place for a write: where the object lies, unless the policy no longer lets it, and for a
+    /// new object the first that the policy names. Fallbacks follow.
+    async fn choose(
+        &self,
+        key: &str,
+        found: &Found,
+        size: u64,
+        options: &StorageOptions,
+    ) -> Result<Vec<String>> {
+        let here = &found.entry.at;
+        let namespace = &*self.namespace;
+        let request = PlacementRequest {
+            namespace,
+            key,
+            size,
+            options,
+            backends: &self.names,
+            now_ms: self.env.now_ms(),
+        };
+        let mut chosen = self.policy.choose(&request);
+        chosen.retain(|name| self.backends.contains_key(name));
+        if chosen.is_empty() || chosen.first() == Some(here) {
+            return Ok(vec![here.clone()]);
+        }
+        if chosen.contains(here) {
+            let exists = match self.backend(here)?.head(key).await {
+                Ok(head) => head.is_some(),
+                // A new object would not be put there either.
+                Err(error) if found.version.is_none() && error.retry() != Retry::Permanent => false,
+                Err(error) => return Err(error),
+            };
+            if exists {
+                return Ok(vec![here.clone()]);
+            }
+        }
+        Ok(chosen)
+    }
+
+    async fn write(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        check_key(key)?;
+        let _turn = self.locks.lock(&self.namespace, key).await;
+        let mut strayed = false;
+        for _ in 0..ATTEMPTS {
+            let mut found = self.settled(key).await?;
+            let chosen = self.choose(key, &found, value.len() as u64, &options).await?;
+            let mut result = Err(StorageError::unavailable("no backend takes the object"));
+            for (number, name) in chosen.iter().enumerate() {
+                result = self.write_at(key, &mut found, name, &value, &options).await;
+                let next = number + 1 < chosen.len();
+                match &result {
+                    // Nothing was written, and another backend may take it.
+                    Err(error)
+                        if next
+                            && error.retry() == Retry::Temporary
+                            && error.code() != "conflict" =>
+                    {
+                        tracing::warn!(%error, backend = name, "the object goes to another backend");
+                    }
+                    _ => break,
+                }
+            }
+            match result {
+                Ok(Some(version)) => return Ok(version),
+                Ok(None) => strayed = true,
+                // Others may have seen what an earlier attempt left where the object had been.
+                Err(error) if strayed => return Err(error.with_retry(Retry::Ambiguous)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.restless())
+    }
+
+    /// Writes at a place; `None` when the object was moved away meanwhile.
+    async fn write_at(
+        &self,
+        key: &str,
+        found: &mut Found,
+        name: &str,
+        value: &Bytes,
+        options: &StorageOptions,
+    ) -> Result<Option<Version>> {
+        if found.entry.at != name {
+            // What cannot take the object is found out before the object is moved there.
+            if let HealthStatus::Critical(reason) = self.backend(name)?.health_check().await {
+                return Err(StorageError::unavailable(reason).with_backend(name));
+            }
+            *found = self.begin_move(key, found, name).await?;
+        }
+        let version = self.put_at(key, name, value, options).await?;
+        let after = self.find(key).await?;
+        if after == *found {
+            return Ok(Some(version));
+        }
+        // A move went on meanwhile. It took the write along, or had gone by before it came.
+        let now = self.settled(key).await?;
+        let stays = now.entry.at == name;
+        if !stays && self.drop_stray(key, &now, name, version).await? {
+            return Ok(None);
+        }
+        let head = self.backend(&now.entry.at)?.head(key).await?;
+        if head.is_some_and(|head| head.version == version) {
+            return Ok(Some(version));
+        }
+        if options.condition == Condition::Always {
+            return Ok(None);
+        }
+        Err(StorageError::conflict(
+            "the object was moved and written by others meanwhile, so whether this write was one of \
+             them is not known; read it again",
+        )
+        .with_retry(Retry::Ambiguous))
+    }
+
+    /// Writes at a place under a version of this process' clock.
+    async fn put_at(
+        &self,
+        key: &str,
+        name: &str,
+        value: &Bytes,
+        options: &StorageOptions,
+    ) -> Result<Version> {
+        let backend = self.backend(name)?;
+        for _ in 0..ATTEMPTS {
+            let drawn = || self.clock.next_spread(self.env.now_ms(), self.env.random_u64());
+            let version = options.version.unwrap_or_else(drawn);
+            let exactly = StorageOptions { version: Some(version), ..options.clone() };
+            match backend.put(key, value.clone(), exactly).await {
+                // The clocks of other processes may be ahead.
+                Err(StorageError::Conflict(_)) if options.version.is_none() => {
+                    if let Some(head) = backend.head(key).await? {
+                        self.clock.observe(head.version);
+                    }
+                }
+                result => return result.map_err(|error| error.with_backend(name)),
+            }
+        }
+        Err(self.restless())
+    }
+
+    async fn erase(&self, key: &str, condition: Condition) -> Result<bool> {
+        check_key(key)?;
+        let _turn = self.locks.lock(&self.namespace, key).await;
+        let mut removed = false;
+        for _ in 0..ATTEMPTS {
+            let found = self.settled(key).await?;
+            let name = &found.entry.at;
+            let result = self.backend(name)?.remove(key, condition).await;
+            match result {
+                Ok(there) => removed |= there,
+                Err(StorageError::PreconditionFailed(_)) if removed => {}
+                Err(StorageError::PreconditionFailed(_)) => {
+                    if self.find(key).await? == found {
+                        return result.map_err(|error| error.with_backend(name));
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.with_backend(name)),
+            }
+            // A move that went on may have taken a copy along.
+            if self.find(key).await? == found {
+                return Ok(removed);
+            }
+        }
+        Err(self.restless())
+    }
+
+    /// Reads by `read` wherever the object lies.
+    async fn seek<T, F>(
+        &self,
+        key: &str,
+        read: impl Fn(Arc<dyn StorageBackend>) -> F,
+    ) -> Result<Option<T>>
+    where
+        F: Future<Output = Result<Option<T>>>,
+    {
+        check_key(key)?;
+        for _ in 0..ATTEMPTS {
+            let found = self.find(key).await?;
+            let name = &found.entry.at;
+            let mut result = read(Arc::clone(self.backend(name)?)).await;
+            let mut seen = name;
+            // A condition may fail because the object has gone to the new place.
+            let gone = matches!(&result, Ok(None) | Err(StorageError::PreconditionFailed(_)));
+            if gone
+                && let Some(moving) = &found.entry.moving
+                && moving.copied.is_some()
+                && self.backend(name)?.head(key).await?.is_none()
+            {
+                seen = &moving.to;
+                result = read(Arc::clone(self.backend(seen)?)).await;
+            }
+            match result {
+                Ok(Some(found)) => return Ok(Some(found)),
+                Ok(None) | Err(StorageError::PreconditionFailed(_)) => {
+                    if self.find(key).await? == found {
+                        return result.map_err(|error| error.with_backend(seen));
+                    }
+                }
+                Err(error) => return Err(error.with_backend(seen)),
+            }
+        }
+        Err(self.restless())
+    }
+
+    pub(super) fn restless(&self) -> StorageError {
+        StorageError::conflict("the object is moved again and again; try again")
+            .with_namespace(&*self.namespace)
+    }
+
+    fn locate(&self, error: StorageError, key: &str) -> StorageError {
+        error.with_namespace(&*self.namespace).with_key(key)
+    }
+}
+
+#[async_trait]
+impl StorageBackend for PlacedBackend {
+    /// What all backends can do. Batches are not atomic, since their objects may lie apart.
+    fn capabilities(&self) -> Capabilities {
+        let all = |can: fn(&Capabilities) -> bool| {
+            self.backends.values().all(|backend| can(&backend.capabilities()))
+        };
+        let bytes_max =
+            self.backends.values().map(|backend| backend.capabilities().value_bytes_max);
+        Capabilities {
+            name: "placed",
+            persistent: all(|backend| backend.persistent),
+            ttl: all(|backend| backend.ttl),
+            conditional: true,
+            list: all(|backend| backend.list),
+            list_sizes: all(|backend| backend.list_sizes),
+            exact_versions: true,
+            range: all(|backend| backend.range),
+            atomic_batch: false,
+            namespaces: false,
+            metadata: all(|backend| backend.metadata),
+            value_bytes_max: bytes_max.min().unwrap_or(0),
+        }
+    }
+
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        self.write(key, value, options).await.map_err(|error| self.locate(error, key))
+    }
+
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
+        let read = self.seek(key, |backend| {
+            let options = options.clone();
+            async move { backend.read(key, options).await }
+        });
+        read.await.map_err(|error| self.locate(error, key))
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
+        let head = self.seek(key, |backend| async move { backend.head(key).await });
+        head.await.map_err(|error| self.locate(error, key))
+    }
+
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool> {
+        self.erase(key, condition).await.map_err(|error| self.locate(error, key))
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<ListPage> {
+        listing::page(self, &options).await.map_err(|error| error.with_namespace(&*self.namespace))
+    }
+
+    /// The sums over the backends, whatever else they hold.
+    async fn stats(&self) -> Result<StorageStats> {
+        let mut all = StorageStats::default();
+        for (name, backend) in &self.backends {
+            let stats = backend.stats().await.map_err(|error| error.with_backend(name))?;
+            all.keys += stats.keys;
+            all.live_bytes += stats.live_bytes;
+            all.dead_bytes += stats.dead_bytes;
+            all.used_bytes += stats.used_bytes;
+            all.segments += stats.segments;
+            all.index_bytes += stats.index_bytes;
+            all.available_bytes = match (all.available_bytes, stats.available_bytes) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(all)
+    }
+
+    /// The worst of the backends.
+    async fn health_check(&self) -> HealthStatus {
+        let mut worst = HealthStatus::Healthy;
+        for (name, backend) in &self.backends {
+            match backend.health_check().await {
+                HealthStatus::Healthy => {}
+                HealthStatus::Warning(reason) => {
+                    if worst == HealthStatus::Healthy {
+                        worst = HealthStatus::Warning(format!("{name}: {reason}"));
+                    }
+                }
+                HealthStatus::Critical(reason) => {
+                    return HealthStatus::Critical(format!("{name}: {reason}"));
+                }
+            }
+        }
+        worst
+    }
+
+    async fn flush(&self) -> Result<()> {
+        for (name, backend) in &self.backends {
+            backend.flush().await.map_err(|error| error.with_backend(name))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,201 @@
+//! Where objects lie, kept in a backend with conditions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{ReadOptions, StorageBackend};
+use crate::error::{Result, StorageError};
+use crate::limits::NAMESPACE_BYTES_MAX;
+use crate::options::{Condition, StorageOptions};
+use crate::version::Version;
+
+/// First part of the names of the catalog's own namespaces.
+const NAMESPACE_PREFIX: &str = "sira.catalog";
+
+/// The key of a namespace's record, and that of entries is the object's.
+const RECORD_KEY: &str = "namespace";
+
+/// Times that a change begins again because another process changed the same thing.
+const ATTEMPTS: usize = 32;
+
+/// Where an object lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Name of the backend.
+    pub at: String,
+    /// The move that goes on, if one does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub moving: Option<Moving>,
+}
+
+/// A move that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Name of the backend that the object moves to.
+    pub to: String,
+    /// Number of the process that moves it.
+    pub mover: u64,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    /// Version of the copy at the new place; before there is one, what lies there is no object.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub copied: Option<u64>,
+}
+
+/// What is known of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRecord {
+    /// Backend of the objects that have no entry.
+    pub home: String,
+    /// Every backend that may hold objects of the namespace, the home included.
+    pub used: BTreeSet<String>,
+}
+
+/// Where the objects of namespaces lie. Processes that share namespaces share the backend of the
+/// catalog: the embedded engine for one, PostgreSQL or etcd for several.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    backend: Arc<dyn StorageBackend>,
+}
+
+impl Catalog {
+    /// A catalog that is kept in namespaces `sira.catalog…` of a backend.
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] for a backend without conditions, namespaces or listings.
+    pub fn new(backend: Arc<dyn StorageBackend>) -> Result<Self> {
+        let capabilities = backend.capabilities();
+        if !(capabilities.conditional && capabilities.namespaces && capabilities.list) {
+            return Err(StorageError::unsupported(format!(
+                "{} cannot keep a catalog: it takes conditions, namespaces and listings",
+                capabilities.name
+            )));
+        }
+        Ok(Self { backend })
+    }
+
+    /// Whether a namespace of this name belongs to the catalog.
+    #[must_use]
+    pub fn owns(namespace: &str) -> bool {
+        namespace.starts_with(NAMESPACE_PREFIX)
+    }
+
+    /// The entries of a namespace, and its record, which is made with this home if there is none.
+    pub(super) async fn open(
+        &self,
+        namespace: &str,
+        home: &str,
+    ) -> Result<(Entries, NamespaceRecord)> {
+        let entries = self.backend.namespace(&space("entries", namespace)).await?;
+        let records = self.backend.namespace(&space("names", namespace)).await?;
+        let entries = Entries { entries, records };
+        let record =
+            NamespaceRecord { home: home.to_owned(), used: BTreeSet::from([home.to_owned()]) };
+        let record = match entries.record().await? {
+            Some((known, _)) => known,
+            None => match put(&*entries.records, RECORD_KEY, &record, Condition::IfAbsent).await {
+                Ok(_) => record,
+                Err(StorageError::PreconditionFailed(_)) => {
+                    let known = entries.record().await?;
+                    known.map(|(known, _)| known).unwrap_or(record)
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        Ok((entries, record))
+    }
+}
+
+/// Name of one of the catalog's namespaces.
+fn space(kind: &str, namespace: &str) -> String {
+    let name = format!("{NAMESPACE_PREFIX}.{kind}.{namespace}");
+    if name.len() <= NAMESPACE_BYTES_MAX {
+        return name;
+    }
+    // Long names are told apart by a hash; 64 bits over names that a user chose are plenty.
+    let (a, b) =
+        (crc32c::crc32c(namespace.as_bytes()), crc32c::crc32c_append(7, namespace.as_bytes()));
+    let mut end = NAMESPACE_BYTES_MAX - 17;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{a:08x}{b:08x}", name.get(..end).unwrap_or(NAMESPACE_PREFIX))
+}
+
+async fn put<T: Serialize>(
+    backend: &dyn StorageBackend,
+    key: &str,
+    value: &T,
+    condition: Condition,
+) -> Result<Version> {
+    let bytes = serde_json::to_vec(value).map_err(|error| {
+        StorageError::invalid_input("the catalog cannot hold this").with_source(error)
+    })?;
+    let options = StorageOptions { condition, ..StorageOptions::default() };
+    backend.put(key, Bytes::from(bytes), options).await
+}
+
+async fn get<T: for<'de> Deserialize<'de>>(
+    backend: &dyn StorageBackend,
+    key: &str,
+) -> Result<Option<(T, Version)>> {
+    let Some(object) = backend.read(key, ReadOptions::default()).await? else { return Ok(None) };
+    let value = serde_json::from_slice(&object.value).map_err(|error| {
+        StorageError::corrupt("the catalog holds what is no entry").with_key(key).with_source(error)
+    })?;
+    Ok(Some((value, object.head.version)))
+}
+
+/// The catalog of one namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Entries {
+    entries: Arc<dyn StorageBackend>,
+    records: Arc<dyn StorageBackend>,
+}
+
+impl Entries {
+    pub(super) async fn get(&self, key: &str) -> Result<Option<(Entry, Version)>> {
+        get(&*self.entries, key).await
+    }
+
+    /// Replaces an entry that has this version, or makes the first one; `None` when another process
+    /// was quicker.
+    pub(super) async fn replace(
+        &self,
+        key: &str,
+        entry: &Entry,
+        held: Option<Version>,
+    ) -> Result<Option<Version>> {
+        let condition = held.map_or(Condition::IfAbsent, Condition::IfMatch);
+        match put(&*self.entries, key, entry, condition).await {
+            Ok(version) => Ok(Some(version)),
+            Err(StorageError::PreconditionFailed(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn record(&self) -> Result<Option<(NamespaceRecord, Version)>> {
+        get(&*self.records, RECORD_KEY).await
+    }
+
+    /// Adds a backend to those that may hold objects.
+    pub(super) async fn use_backend(&self, name: &str) -> Result<NamespaceRecord> {
+        for _ in 0..ATTEMPTS {
+            let Some((mut record, version)) = self.record().await? else {
+                return Err(StorageError::corrupt("the catalog has lost the namespace's record"));
+            };
+            if !record.used.insert(name.to_owned()) {
+                return Ok(record);
+            }
+            match put(&*self.records, RECORD_KEY, &record, Condition::IfMatch(version)).await {
+                Ok(_) => return Ok(record),
+                Err(StorageError::PreconditionFailed(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::conflict("the namespace's record changes again and again"))
+    }
+}

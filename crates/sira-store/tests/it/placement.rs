@@ -1,0 +1,213 @@
+//! Objects that lie on several backends: conformance, and random histories checked against what a
+//! register may do.
+
+mod check;
+mod world;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sira_store::conformance::{self, ConformanceOptions};
+use sira_store::driver::{Area, DriverBackend};
+use sira_store::env::SystemEnv;
+use sira_store::placement::{Catalog, PlacedBackend, PlacementPolicy, PlacementRequest};
+use sira_store::router::{DataPattern, StorageRouter};
+use sira_store::{Condition, StorageBackend, StorageError, StorageOptions};
+
+use crate::driver::memory::{Kind, MemoryDriver};
+use world::{Scenario, run};
+
+/// Spreads keys over the backends, and sometimes leaves a choice.
+#[derive(Debug)]
+struct ByKey;
+
+impl PlacementPolicy for ByKey {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
+        let sum: usize = request.key.bytes().map(usize::from).sum();
+        let mut names = request.backends.to_vec();
+        let first = sum % names.len();
+        names.rotate_left(first);
+        names.truncate(1 + sum % 2);
+        names
+    }
+}
+
+/// Always names one backend.
+#[derive(Debug)]
+struct Only(&'static str);
+
+impl PlacementPolicy for Only {
+    fn choose(&self, _: &PlacementRequest<'_>) -> Vec<String> {
+        vec![self.0.to_owned()]
+    }
+}
+
+struct Stores {
+    catalog: MemoryDriver,
+    data: BTreeMap<&'static str, MemoryDriver>,
+}
+
+impl Stores {
+    fn new() -> Self {
+        let driver = || MemoryDriver::new(Kind::default());
+        Self { catalog: driver(), data: ["a", "b", "c"].map(|name| (name, driver())).into() }
+    }
+
+    async fn open(&self, policy: impl PlacementPolicy + 'static) -> PlacedBackend {
+        self.try_open(policy, &["a", "b", "c"]).await.unwrap()
+    }
+
+    async fn try_open(
+        &self,
+        policy: impl PlacementPolicy + 'static,
+        names: &[&str],
+    ) -> sira_store::Result<PlacedBackend> {
+        let catalog = Catalog::new(Arc::new(DriverBackend::new(self.catalog.clone()))).unwrap();
+        let backends = self.data.iter().filter(|(name, _)| names.contains(name));
+        let backends = backends
+            .map(|(name, driver)| {
+                let backend: Arc<dyn StorageBackend> = Arc::new(DriverBackend::new(driver.clone()));
+                ((*name).to_owned(), backend)
+            })
+            .collect();
+        PlacedBackend::open(&catalog, "n", "a", backends, Arc::new(policy), Arc::new(SystemEnv))
+            .await
+    }
+
+    fn holds(&self, key: &str) -> Vec<&'static str> {
+        let there = |driver: &MemoryDriver| driver.keys(Area::Objects).iter().any(|k| k == key);
+        self.data.iter().filter(|(_, driver)| there(driver)).map(|(name, _)| *name).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn objects_on_three_backends_conform() {
+    let stores = Stores::new();
+    let placed = Arc::new(stores.open(ByKey).await);
+    let report = conformance::run(placed, ConformanceOptions::default()).await;
+    let report = report.into_result().unwrap_or_else(|error| panic!("{error}"));
+    assert!(report.passed.len() > 50, "{report}");
+}
+
+#[tokio::test]
+async fn a_changed_policy_loses_nothing() {
+    let stores = Stores::new();
+    let put = |key: &'static str, value: &'static str| (key, value);
+    let first = stores.open(Only("a")).await;
+    for (key, value) in [put("x", "1"), put("y", "1")] {
+        first.put(key, value.into(), StorageOptions::default()).await.unwrap();
+    }
+    let second = stores.open(Only("b")).await;
+    assert_eq!(second.get("x").await.unwrap().unwrap(), "1");
+    let version = second.head("x").await.unwrap().unwrap().version;
+    // A condition holds across the move that the write brings about.
+    let matching =
+        StorageOptions { condition: Condition::IfMatch(version), ..StorageOptions::default() };
+    second.put("x", "2".into(), matching.clone()).await.unwrap();
+    let error = second.put("x", "3".into(), matching).await.unwrap_err();
+    assert!(matches!(error, StorageError::PreconditionFailed(_)), "{error}");
+    assert_eq!(stores.holds("x"), ["b"]);
+    assert_eq!(stores.holds("y"), ["a"]);
+    assert_eq!(second.list_keys("", 10).await.unwrap(), ["x", "y"]);
+
+    let third = stores.open(Only("c")).await;
+    assert_eq!(third.get("x").await.unwrap().unwrap(), "2");
+    assert!(third.delete("y").await.unwrap());
+    third.put("z", "3".into(), StorageOptions::default()).await.unwrap();
+    assert_eq!(stores.holds("z"), ["c"]);
+
+    // A set of backends that would hide objects is refused.
+    let error = stores.try_open(Only("a"), &["a", "c"]).await.unwrap_err();
+    assert!(matches!(error, StorageError::NotFound(_)), "{error}");
+    assert_eq!(error.detail().backend.as_deref(), Some("b"));
+}
+
+#[tokio::test]
+async fn a_move_keeps_version_metadata_and_expiry() {
+    let stores = Stores::new();
+    let placed = stores.open(Only("a")).await;
+    let metadata = sira_store::Metadata {
+        content_type: Some("text/plain".to_owned()),
+        ..sira_store::Metadata::default()
+    };
+    let options = StorageOptions {
+        ttl: Some(std::time::Duration::from_secs(60)),
+        metadata,
+        ..StorageOptions::default()
+    };
+    placed.put("k", "v".into(), options).await.unwrap();
+    let before = placed.head("k").await.unwrap().unwrap();
+    placed.relocate("k", "c").await.unwrap();
+    assert_eq!(placed.place("k").await.unwrap(), "c");
+    assert_eq!(stores.holds("k"), ["c"]);
+    assert_eq!(placed.head("k").await.unwrap().unwrap(), before);
+    assert!(placed.relocate("k", "nowhere").await.is_err());
+    assert_eq!(placed.get("k").await.unwrap().unwrap(), "v");
+}
+
+#[tokio::test]
+async fn a_router_places_by_its_rules() {
+    let stores = Stores::new();
+    let mut router = StorageRouter::new();
+    router.add_data_pattern("cache:*", DataPattern::to("b")).unwrap();
+    router.add_data_pattern("data:*", DataPattern::to("c")).unwrap();
+    router.set_default_backend("a");
+    let placed = stores.open(router).await;
+    for key in ["cache:1", "data:1", "other"] {
+        placed.put(key, "v".into(), StorageOptions::default()).await.unwrap();
+    }
+    assert_eq!(stores.holds("cache:1"), ["b"]);
+    assert_eq!(stores.holds("data:1"), ["c"]);
+    assert_eq!(stores.holds("other"), ["a"]);
+
+    // Other rules find everything, and move what is written.
+    let mut router = StorageRouter::new();
+    router.add_data_pattern("cache:*", DataPattern::to("c")).unwrap();
+    router.set_default_backend("a");
+    let placed = stores.open(router).await;
+    for key in ["cache:1", "data:1", "other"] {
+        assert_eq!(placed.get(key).await.unwrap().unwrap(), "v", "{key}");
+        placed.put(key, "w".into(), StorageOptions::default()).await.unwrap();
+    }
+    assert_eq!(stores.holds("cache:1"), ["c"]);
+    assert_eq!(stores.holds("data:1"), ["a"]);
+    assert_eq!(placed.list_keys("", 10).await.unwrap(), ["cache:1", "data:1", "other"]);
+}
+
+/// Histories of each kind; `SIRA_HISTORIES` asks for another number, and `SIRA_HISTORY` for them to
+/// begin with that seed.
+fn histories() -> u64 {
+    std::env::var("SIRA_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
+}
+
+fn all_hold(scenario: Scenario) {
+    let first = std::env::var("SIRA_HISTORY").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    for seed in first..first + histories() {
+        if let Err(why) = run(scenario, seed) {
+            panic!("{scenario:?}, seed {seed}: {why}");
+        }
+    }
+}
+
+#[test]
+fn within_one_process_histories_are_linearizable() {
+    all_hold(Scenario { gateways: 1, crashes: false });
+}
+
+#[test]
+fn crashes_between_catalog_and_data_lose_nothing() {
+    all_hold(Scenario { gateways: 1, crashes: true });
+}
+
+#[test]
+fn processes_that_share_a_catalog_lose_nothing() {
+    all_hold(Scenario { gateways: 3, crashes: true });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    let scenario = Scenario { gateways: 3, crashes: true };
+    for seed in 0..20 {
+        assert_eq!(world::history(scenario, seed), world::history(scenario, seed));
+    }
+}

@@ -1,0 +1,267 @@
+//! Processes over shared backends and a shared catalog, in one seeded order of steps.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sira_store::driver::DriverBackend;
+use sira_store::env::{Env, SeededRandom, SimEnv};
+use sira_store::placement::{
+    Catalog, MOVE_LEASE_MS, PlacedBackend, PlacementPolicy, PlacementRequest,
+};
+use sira_store::{
+    Condition, ReadOptions, Retry, StorageBackend, StorageError, StorageOptions, Version,
+};
+use tokio::task::LocalSet;
+
+use super::check::{Call, What, linearizable, regular};
+use crate::driver::memory::{Kind, MemoryDriver};
+
+const KEYS: [&str; 2] = ["k", "l"];
+const BACKENDS: [&str; 3] = ["a", "b", "c"];
+const CLIENTS: usize = 2;
+const OPERATIONS: usize = 6;
+
+/// What a history is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scenario {
+    /// Processes that share backends and catalog.
+    pub(super) gateways: usize,
+    /// Whether processes die in the middle of what they do.
+    pub(super) crashes: bool,
+}
+
+/// Chooses anew each time, from random numbers.
+#[derive(Debug)]
+struct Whim(parking_lot::Mutex<SeededRandom>);
+
+impl PlacementPolicy for Whim {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
+        let mut random = self.0.lock();
+        let mut names = request.backends.to_vec();
+        let first = (random.next_u64() % names.len() as u64) as usize;
+        names.rotate_left(first);
+        names.truncate(1 + (random.next_u64() % 3) as usize);
+        names
+    }
+}
+
+type Calls = Rc<RefCell<BTreeMap<&'static str, Vec<Call>>>>;
+
+/// Everything that outlives a process.
+struct World {
+    env: Arc<SimEnv>,
+    catalog: MemoryDriver,
+    data: BTreeMap<String, MemoryDriver>,
+    /// Orders what callers see.
+    time: Rc<AtomicU64>,
+    calls: Calls,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let kind = || Kind { pauses: Some(seed), ..Kind::default() };
+        let data = BACKENDS.map(|name| (name.to_owned(), MemoryDriver::new(kind())));
+        Self {
+            env: Arc::new(SimEnv::new(seed, 1_700_000_000_000)),
+            catalog: MemoryDriver::new(kind()),
+            data: data.into(),
+            time: Rc::default(),
+            calls: Rc::default(),
+        }
+    }
+
+    async fn gateway(&self) -> PlacedBackend {
+        let env = || Arc::clone(&self.env) as Arc<dyn Env>;
+        let catalog = Arc::new(DriverBackend::with_env(self.catalog.clone(), env()));
+        let backends = self.data.iter().map(|(name, driver)| {
+            let backend = DriverBackend::with_env(driver.clone(), env());
+            (name.clone(), Arc::new(backend) as Arc<dyn StorageBackend>)
+        });
+        let whim = Whim(parking_lot::Mutex::new(SeededRandom::new(self.env.random_u64())));
+        PlacedBackend::open(
+            &Catalog::new(catalog).unwrap(),
+            "n",
+            "a",
+            backends.collect(),
+            Arc::new(whim),
+            env(),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// Lets what dead processes left under way come to its end, and their leases run out.
+    async fn pass_time(&self) {
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        self.env.advance_ms(MOVE_LEASE_MS + 1);
+    }
+}
+
+/// Runs a history and checks it.
+pub(super) fn run(scenario: Scenario, seed: u64) -> Result<(), String> {
+    for (key, calls) in history(scenario, seed) {
+        if scenario.gateways == 1 && !linearizable(&calls) {
+            return Err(format!("{key}: no order explains{}", lines(&calls)));
+        }
+        regular(&calls).map_err(|why| format!("{key}: {why}:{}", lines(&calls)))?;
+    }
+    Ok(())
+}
+
+fn lines(calls: &[Call]) -> String {
+    calls.iter().map(|call| format!("\n  {call:?}")).collect()
+}
+
+/// Runs a history and tells what the callers saw, by key.
+pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, Vec<Call>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let world = World::new(seed);
+        let mut random = SeededRandom::new(seed);
+        let rounds = if scenario.crashes { 2 } else { 1 };
+        for round in 0..rounds {
+            let mut clients = Vec::new();
+            for _ in 0..scenario.gateways {
+                let gateway = Rc::new(world.gateway().await);
+                for _ in 0..CLIENTS {
+                    clients.push(tokio::task::spawn_local(client(
+                        Rc::clone(&gateway),
+                        SeededRandom::new(random.next_u64()),
+                        Rc::clone(&world.time),
+                        Rc::clone(&world.calls),
+                    )));
+                }
+            }
+            if scenario.crashes && round == 0 {
+                for _ in 0..random.next_u64() % 300 {
+                    tokio::task::yield_now().await;
+                }
+                clients.iter().for_each(|client| client.abort());
+            }
+            for client in clients {
+                let _ = client.await;
+            }
+            world.pass_time().await;
+        }
+        // What is there in the end, as two readers after each other see it.
+        let reader = Rc::new(world.gateway().await);
+        for key in KEYS.into_iter().chain(KEYS) {
+            read(&reader, key, &world.time, &world.calls).await;
+        }
+        world.calls.take()
+    })
+}
+
+/// Puts a call on record before it begins, as one without an answer, and tells its number.
+fn begin(calls: &Calls, time: &AtomicU64, key: &'static str, what: What) -> usize {
+    let begin = time.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut calls = calls.borrow_mut();
+    let calls = calls.entry(key).or_default();
+    calls.push(Call { begin, end: None, what, version: 0 });
+    calls.len() - 1
+}
+
+fn end(
+    calls: &Calls,
+    time: &AtomicU64,
+    key: &'static str,
+    number: usize,
+    what: What,
+    version: u64,
+) {
+    let end = time.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut calls = calls.borrow_mut();
+    let call = &mut calls.get_mut(key).unwrap()[number];
+    (call.end, call.what, call.version) = (Some(end), what, version);
+}
+
+/// The call had no effect.
+fn forget(calls: &Calls, key: &'static str, number: usize) {
+    let mut calls = calls.borrow_mut();
+    let call = &mut calls.get_mut(key).unwrap()[number];
+    // A read without an answer says nothing.
+    (call.end, call.what) = (None, What::Read(u64::MAX));
+}
+
+async fn read(
+    gateway: &PlacedBackend,
+    key: &'static str,
+    time: &AtomicU64,
+    calls: &Calls,
+) -> Option<(u64, Version)> {
+    let number = begin(calls, time, key, What::Read(u64::MAX));
+    let object = gateway.read(key, ReadOptions::default()).await;
+    let Ok(object) = object else { return None };
+    let seen = object.map(|object| {
+        let value = u64::from_le_bytes((&object.value[..]).try_into().unwrap());
+        (value, object.head.version)
+    });
+    let version = seen.map_or(0, |(_, version)| version.as_u64());
+    end(calls, time, key, number, What::Read(seen.map_or(0, |(value, _)| value)), version);
+    seen
+}
+
+async fn client(
+    gateway: Rc<PlacedBackend>,
+    mut random: SeededRandom,
+    time: Rc<AtomicU64>,
+    calls: Calls,
+) {
+    for _ in 0..OPERATIONS {
+        let key = KEYS[(random.next_u64() % 2) as usize];
+        let value = time.load(Ordering::Relaxed) << 20 | random.next_u64() >> 48 << 4 | 1;
+        let bytes = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
+        match random.next_u64() % 8 {
+            0 | 1 => drop(read(&gateway, key, &time, &calls).await),
+            2 | 3 => {
+                let number = begin(&calls, &time, key, What::Write(value));
+                let result = gateway.put(key, bytes, StorageOptions::default()).await;
+                finish(result.map(Version::as_u64), &calls, &time, key, number, What::Write(value));
+            }
+            4 | 5 => {
+                let Some((held, version)) = read(&gateway, key, &time, &calls).await else {
+                    continue;
+                };
+                let swap = What::Swap(held, value);
+                let number = begin(&calls, &time, key, swap);
+                let condition = Condition::IfMatch(version);
+                let options = StorageOptions { condition, ..StorageOptions::default() };
+                let result = gateway.put(key, bytes, options).await;
+                finish(result.map(Version::as_u64), &calls, &time, key, number, swap);
+            }
+            6 => {
+                let number = begin(&calls, &time, key, What::Delete);
+                let result = gateway.delete(key).await.map(|_| 0);
+                finish(result, &calls, &time, key, number, What::Delete);
+            }
+            _ => {
+                let to = BACKENDS[(random.next_u64() % 3) as usize];
+                let _ = gateway.relocate(key, to).await;
+            }
+        }
+    }
+}
+
+fn finish(
+    result: Result<u64, StorageError>,
+    calls: &Calls,
+    time: &AtomicU64,
+    key: &'static str,
+    number: usize,
+    what: What,
+) {
+    match result {
+        Ok(version) => end(calls, time, key, number, what, version),
+        Err(error) if error.retry() == Retry::Ambiguous => {}
+        Err(_) => forget(calls, key, number),
+    }
+}
