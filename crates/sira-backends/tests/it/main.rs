@@ -1,0 +1,45 @@
+//! Integration tests, against real servers.
+#![allow(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
+#![cfg_attr(not(feature = "all"), allow(dead_code, reason = "for engines that are not built"))]
+
+#[cfg(feature = "cassandra")]
+mod cassandra;
+mod conform;
+mod contract;
+#[cfg(feature = "all")]
+mod documents;
+mod edges;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod filesystem;
+#[cfg(all(feature = "redis", feature = "postgres", feature = "object-store"))]
+mod layers;
+#[cfg(any(feature = "rocksdb", feature = "sled"))]
+mod local;
+#[cfg(feature = "mongodb")]
+mod mongodb;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(feature = "object-store")]
+mod object_store;
+#[cfg(feature = "opensearch")]
+mod opensearch;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "mysql")]
+mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod support;
+#[cfg(all(feature = "redis", feature = "postgres", feature = "object-store"))]
+mod toxiproxy;
+mod transactions;
