@@ -33,6 +33,33 @@ need() {
     fi
 }
 
+# need_library FILE PACKAGE: makes sure that a library is there, by apt-get where that is possible.
+need_library() {
+    find /usr/lib /usr/local/lib -name "$1" -print -quit 2>/dev/null | grep -q . && return
+    if have apt-get && [ "$(id -u)" = 0 ]; then
+        say "installing $2, for $1"
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >/dev/null 2>&1 ||
+            { apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -q "$2" >/dev/null; } ||
+            die "cannot install $2; install it by hand, then run this again"
+    else
+        die "$1 is missing: install it (on Debian: sudo apt-get install $2), then run this again"
+    fi
+}
+
+# Cargo's flags for every driver of an outside engine, and what building them takes.
+need_backends() {
+    need protoc protobuf-compiler
+    # Debian's RocksDB links in seconds; building one takes a quarter of an hour.
+    if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
+        need_library librocksdb.so librocksdb-dev
+        need_library 'libclang*.so*' libclang-dev
+        local library
+        library="$(find /usr/lib /usr/local/lib -name librocksdb.so -print -quit 2>/dev/null)"
+        export ROCKSDB_LIB_DIR="${library%/*}"
+    fi
+    backends=(--features sira-backends/all,sira-backends/rocksdb)
+}
+
 need_rust() {
     have cargo || die "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or later from https://rustup.rs, then run this again"
     need cc gcc

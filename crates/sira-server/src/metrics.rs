@@ -1,7 +1,6 @@
 //! Counters of the front ends, and the Prometheus text they are shown in.
 
 pub mod resp;
-mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-pub use text::{Kind, TextWriter};
+pub use sira_store::layers::metrics::text::{Kind, TextWriter};
 
 /// Upper bounds of the latency buckets, in seconds.
 pub const LATENCY_BUCKETS: [f64; 16] = [

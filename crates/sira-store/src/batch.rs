@@ -12,9 +12,9 @@ use crate::version::Version;
 
 /// Staged writes of an engine; reads see them.
 pub(crate) trait Staging {
-    /// What a key holds. The version of a staged object means nothing.
+    /// What a key holds. A staged object has the version that its write gives, or 0.
     fn read(&self, key: &str) -> Result<Option<Object>>;
-    /// The version that a key holds.
+    /// The version that a key holds, in the same way.
     fn version(&self, key: &str) -> Result<Option<Version>>;
     /// Stages a write.
     fn put(&mut self, key: &str, value: Bytes, checked: CheckedWrite) -> Result<()>;
@@ -82,15 +82,17 @@ impl Staged {
         committed: Version,
     ) -> Vec<BatchResult> {
         for index in self.reread {
-            if let Some(BatchResult::Value(Some(object))) = self.results.get_mut(index) {
+            if let Some(BatchResult::Value(Some(object))) = self.results.get_mut(index)
+                && object.head.version == Version::default()
+            {
                 object.head.version = committed;
             }
         }
         for (operation, result) in operations.iter().zip(&mut self.results) {
-            if let (BatchOperation::Put { .. }, BatchResult::Success { version }) =
+            if let (BatchOperation::Put { options, .. }, BatchResult::Success { version }) =
                 (operation, result)
             {
-                *version = Some(committed);
+                *version = Some(options.version.unwrap_or(committed));
             }
         }
         self.results

@@ -308,10 +308,12 @@ impl Target {
     fn check_declared(&self, options: &StorageOptions) -> Result<()> {
         check_transforms(options)?;
         let capabilities = self.backend.capabilities();
+        let expires = options.ttl.is_some() || options.expires_at_ms.is_some();
         let wanted = [
-            ("objects that expire", options.ttl.is_some(), capabilities.ttl),
+            ("objects that expire", expires, capabilities.ttl),
             ("conditions", options.condition != Condition::Always, capabilities.conditional),
             ("metadata", !options.metadata.is_empty(), capabilities.metadata),
+            ("versions of the caller's", options.version.is_some(), capabilities.exact_versions),
         ];
         for (what, asked, declared) in wanted {
             if asked && !declared {

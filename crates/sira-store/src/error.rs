@@ -59,6 +59,9 @@ macro_rules! kinds {
                 }))
             })*
 
+            /// The code of every kind.
+            pub const CODES: [&'static str; [$($code),*].len()] = [$($code),*];
+
             /// Stable name of the kind, as the wire formats carry it.
             #[must_use]
             pub const fn code(&self) -> &'static str {
@@ -66,7 +69,8 @@ macro_rules! kinds {
             }
 
             /// An error of the same kind and retry rule, about something else.
-            pub(crate) fn same_kind(&self, message: String) -> Self {
+            #[must_use]
+            pub fn same_kind(&self, message: String) -> Self {
                 match self { $(Self::$variant(_) => Self::$constructor(message),)* }
                     .with_retry(self.retry())
             }

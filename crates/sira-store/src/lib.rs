@@ -3,17 +3,27 @@
 pub mod backend;
 mod batch;
 pub mod blocking;
+pub mod cache;
 pub mod client;
 pub mod conformance;
+pub mod driver;
 pub mod embedded;
 pub mod error;
 pub mod ext;
+pub mod filesystem;
 pub mod key;
+pub mod layers;
 pub mod limits;
 mod listing;
 pub mod memory;
 pub mod metadata;
+pub mod migration;
 pub mod options;
+pub mod pattern;
+pub mod placement;
+pub mod router;
+pub mod seal;
+pub mod sealing;
 pub mod version;
 
 pub use backend::{
@@ -21,14 +31,18 @@ pub use backend::{
     ListPage, Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
 pub use blocking::Blocking;
+pub use bytes::Bytes;
+pub use cache::CacheBackend;
 pub use client::StorageClient;
 pub use embedded::EmbeddedBackend;
 pub use error::{ErrorDetail, Result, Retry, StorageError};
 pub use ext::StorageBackendExt;
+pub use filesystem::{FilesystemBackend, FilesystemOptions};
 pub use memory::MemoryBackend;
 pub use metadata::Metadata;
 pub use options::{
     CompressionType, Condition, ConsistencyLevel, Durability, EncryptionType, StorageOptions,
 };
+pub use sealing::SealingBackend;
 pub use sira_log::env;
 pub use version::{HybridClock, Version};

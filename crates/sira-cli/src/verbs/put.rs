@@ -40,6 +40,7 @@ impl WriteArgs {
             metadata: Metadata {
                 content_type: self.content_type.clone(),
                 user: self.meta.iter().cloned().collect(),
+                ..Metadata::default()
             },
             durability: self.durability,
             ..StorageOptions::default()

@@ -8,6 +8,7 @@ const FILE_LINES_MAX: usize = 700;
 const ARROWS: &[(&str, &[&str])] = &[
     ("sira-log", &[]),
     ("sira-store", &["sira-log"]),
+    ("sira-backends", &["sira-store"]),
     ("sira-server", &["sira-store"]),
     ("sira-cli", &["sira-log", "sira-store", "sira-server"]),
 ];
@@ -21,6 +22,9 @@ const WALLS: &[(&str, &str)] = &[
     ("crates/sira-log/src/log", "crate::storage"),
     ("crates/sira-store/src/memory", "crate::embedded"),
     ("crates/sira-store/src/embedded/index", "super::engine"),
+    ("crates/sira-store/src/driver", "crate::embedded"),
+    ("crates/sira-store/src/router", "crate::placement"),
+    ("crates/sira-store/src/seal", "crate::sealing"),
 ];
 
 fn sources() -> impl Iterator<Item = (String, String)> {

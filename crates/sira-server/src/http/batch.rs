@@ -218,7 +218,11 @@ impl Operation {
                 let options = StorageOptions {
                     ttl: put.ttl_seconds.map(ttl_from_seconds).transpose()?,
                     condition,
-                    metadata: Metadata { content_type: put.content_type, user: put.metadata },
+                    metadata: Metadata {
+                        content_type: put.content_type,
+                        user: put.metadata,
+                        ..Metadata::default()
+                    },
                     durability: Some(durability),
                     ..StorageOptions::default()
                 };

@@ -87,7 +87,11 @@ pub async fn store(State(app): State<App>, request: Request) -> Result<Response,
     let size = value.len() as u64;
     let options = StorageOptions {
         ttl: body.ttl_seconds.map(ttl_from_seconds).transpose()?,
-        metadata: Metadata { content_type: body.content_type, user: body.metadata },
+        metadata: Metadata {
+            content_type: body.content_type,
+            user: body.metadata,
+            ..Metadata::default()
+        },
         durability: Some(app.durability()),
         ..StorageOptions::default()
     };

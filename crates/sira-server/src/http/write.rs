@@ -73,7 +73,7 @@ fn metadata(headers: &HeaderMap) -> Result<Metadata, StorageError> {
         }
     }
     let content_type = single(headers, &CONTENT_TYPE)?.map(str::to_owned);
-    Ok(Metadata { content_type, user })
+    Ok(Metadata { content_type, user, ..Metadata::default() })
 }
 
 fn text<'a>(name: &HeaderName, value: &'a HeaderValue) -> Result<&'a str, StorageError> {
@@ -193,8 +193,11 @@ mod tests {
     fn metadata_without_a_header_form_is_left_out() {
         let user = [("a", "line\nbreak"), ("b(c)", "x"), ("d", "y")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let metadata =
-            Metadata { content_type: Some("a\nb".to_owned()), user: BTreeMap::from(user) };
+        let metadata = Metadata {
+            content_type: Some("a\nb".to_owned()),
+            user: BTreeMap::from(user),
+            ..Metadata::default()
+        };
         let mut answer = HeaderMap::new();
         put_head(
             &mut answer,

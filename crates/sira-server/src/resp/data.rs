@@ -75,6 +75,7 @@ impl Unit<'_> {
         let options = old.map_or_else(WriteOptions::default, |old| WriteOptions {
             expires_at_ms: old.expires_at_ms,
             metadata: &old.metadata,
+            ..WriteOptions::default()
         });
         self.put(space, key, value, options)
     }

@@ -68,10 +68,11 @@ fn write(root: &Path) -> Contents {
     let metadata = Metadata {
         content_type: Some("text/plain".to_owned()),
         user: [("model".to_owned(), "m-7".to_owned())].into(),
+        ..Metadata::default()
     }
     .encode()
     .unwrap();
-    let described = WriteOptions { expires_at_ms: Some(FAR_MS), metadata: &metadata };
+    let described = WriteOptions { expires_at_ms: Some(FAR_MS), metadata: &metadata, ..plain };
     engine.put(default, b"described", b"body", described).unwrap();
     let short = WriteOptions { expires_at_ms: Some(TIME_MS), ..plain };
     engine.put(default, b"expired", b"nobody sees this", short).unwrap();

@@ -1,8 +1,20 @@
 //! Integration tests of the store.
 #![allow(missing_docs)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
+mod cache;
 mod conformance;
+mod driver;
 mod golden;
+mod layers;
+mod migration;
 mod names;
+mod placement;
+mod sealing;
 mod simulation;

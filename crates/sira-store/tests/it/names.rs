@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sira_store::router::{
+    BackendProfile, BackendStats, DataPattern, PriceTable, RoutingStats, RoutingStrategy,
+    StorageRouter,
+};
 use sira_store::{
     BatchOperation, BatchResult, CompressionType, ConsistencyLevel, EncryptionType, HealthStatus,
     MemoryBackend, StorageBackend, StorageClient, StorageError, StorageOptions, StorageStats,
@@ -77,4 +81,55 @@ async fn options() {
     let _ = [CompressionType::Gzip, CompressionType::Lz4];
     let _ = EncryptionType::ChaCha20Poly1305 { key_id: "k1".to_string() };
     let _ = ConsistencyLevel::Weak;
+}
+
+#[derive(Debug)]
+struct CheapWrites;
+
+impl RoutingStrategy for CheapWrites {
+    fn name(&self) -> &str {
+        "cheap-writes"
+    }
+
+    fn select_backend(
+        &self,
+        key: &str,
+        options: &StorageOptions,
+        stats: &RoutingStats,
+    ) -> Option<String> {
+        let ttl = options.ttl?;
+        let quick = |stats: &BackendStats| stats.avg_response_time < Duration::from_millis(5);
+        let brief = ttl < Duration::from_secs(60) && key.starts_with("data:");
+        (brief && quick(stats.get("redis")?)).then(|| "redis".to_string())
+    }
+}
+
+#[test]
+fn router() -> Result<(), StorageError> {
+    let mut router = StorageRouter::new();
+    let cheap = PriceTable { storage_gb_month: 0.02, ..Default::default() };
+    let dear = PriceTable { storage_gb_month: 2.0, ..Default::default() };
+    let backend = |latency_ms, prices| BackendProfile { latency_ms, prices, ..Default::default() };
+    router.register_backend("redis", backend(0.5, dear));
+    router.register_backend("postgres", backend(3.0, cheap));
+    router.add_strategy(Box::new(CheapWrites));
+    let cache = DataPattern { preferred_backend: "redis".to_string(), ..Default::default() };
+    router.add_data_pattern("cache:*", cache)?;
+    router.add_data_pattern("data:*", DataPattern::to("postgres"))?;
+    router.set_default_backend("postgres");
+
+    let options = StorageOptions::default();
+    assert_eq!(router.select_backend("cache:1", &options), "redis");
+    assert_eq!(router.select_backend("data:1", &options), "postgres");
+    assert_eq!(router.select_backend("other", &options), "postgres");
+    let brief = StorageOptions { ttl: Some(Duration::from_secs(5)), ..Default::default() };
+    assert_eq!(router.select_backend("data:1", &brief), "redis");
+
+    assert_eq!(router.performance_based_routing("k", &options).as_deref(), Some("redis"));
+    assert_eq!(router.cost_based_routing("k", &options).as_deref(), Some("postgres"));
+    assert_eq!(router.data_type_based_routing("cache:1", &options).as_deref(), Some("redis"));
+    let stats = router.stats();
+    let BackendStats { avg_response_time, cost_per_operation, .. } = stats.get("redis").unwrap();
+    assert_eq!((*avg_response_time, *cost_per_operation), (Duration::from_micros(500), 0.0));
+    Ok(())
 }

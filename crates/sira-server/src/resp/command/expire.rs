@@ -64,7 +64,11 @@ fn expire_at(call: &mut Call<'_, '_>, base_ms: i64, unit_ms: i64) -> Outcome {
         match u64::try_from(at_ms) {
             Ok(at) if at_ms > now_ms => {
                 let Some(object) = unit.get(space, key)? else { return Ok(false) };
-                let options = WriteOptions { expires_at_ms: Some(at), metadata: &object.metadata };
+                let options = WriteOptions {
+                    expires_at_ms: Some(at),
+                    metadata: &object.metadata,
+                    ..WriteOptions::default()
+                };
                 unit.put(space, key, object.value.clone(), options)?;
             }
             _ => {
@@ -102,7 +106,11 @@ pub(in super::super) fn persist(call: &mut Call<'_, '_>) -> Outcome {
             return Ok(false);
         }
         let Some(object) = unit.get(space, key)? else { return Ok(false) };
-        let options = WriteOptions { expires_at_ms: None, metadata: &object.metadata };
+        let options = WriteOptions {
+            expires_at_ms: None,
+            metadata: &object.metadata,
+            ..WriteOptions::default()
+        };
         unit.put(space, key, object.value.clone(), options)?;
         Ok(true)
     })?;

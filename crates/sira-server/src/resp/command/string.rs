@@ -128,7 +128,7 @@ fn write(
         unit.delete(space, key)?;
         return Ok(());
     }
-    let options = WriteOptions { expires_at_ms: at, metadata: &[] };
+    let options = WriteOptions { expires_at_ms: at, metadata: &[], ..WriteOptions::default() };
     unit.put(space, key, Bytes::copy_from_slice(value), options)
 }
 
@@ -147,7 +147,12 @@ pub(in super::super) fn set(call: &mut Call<'_, '_>) -> Outcome {
     let now_ms = call.now_ms();
     let unconditional = !options.absent && !options.present && !options.get && !options.keep;
     if unconditional && at.is_none_or(|at| i64::try_from(at).unwrap_or(i64::MAX) > now_ms) {
-        call.data.put(space, key, value, WriteOptions { expires_at_ms: at, metadata: &[] })?;
+        call.data.put(
+            space,
+            key,
+            value,
+            WriteOptions { expires_at_ms: at, metadata: &[], ..WriteOptions::default() },
+        )?;
         call.out.ok();
         return Ok(());
     }
@@ -189,7 +194,8 @@ pub(in super::super) fn setnx(call: &mut Call<'_, '_>) -> Outcome {
 fn set_expiring(call: &mut Call<'_, '_>, unit_ms: i64) -> Outcome {
     let expiry = Expiry { text: call.arg(2), unit_ms, relative: true };
     let at = expiry.at_ms(call)?;
-    let options = WriteOptions { expires_at_ms: Some(at), metadata: &[] };
+    let options =
+        WriteOptions { expires_at_ms: Some(at), metadata: &[], ..WriteOptions::default() };
     call.data.put(call.space(), call.arg(1), call.arg(3), options)?;
     call.out.ok();
     Ok(())
@@ -245,7 +251,11 @@ pub(in super::super) fn getex(call: &mut Call<'_, '_>) -> Outcome {
             }
             None if old.expires_at_ms.is_none() => {}
             at => {
-                let options = WriteOptions { expires_at_ms: at, metadata: &old.metadata };
+                let options = WriteOptions {
+                    expires_at_ms: at,
+                    metadata: &old.metadata,
+                    ..WriteOptions::default()
+                };
                 unit.put(space, key, old.value.clone(), options)?;
             }
         }

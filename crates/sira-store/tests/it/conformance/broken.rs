@@ -46,6 +46,10 @@ pub enum Fault {
     KeysAsPaths,
     VersionOfAnother,
     VersionsRepeat,
+    ExactVersionIgnored,
+    ExactVersionIgnoredInBatch,
+    OlderVersionTaken,
+    ExpiryTimeIgnored,
     DeleteAlwaysTrue,
     DeleteNever,
     HeadOfAnotherSize,
@@ -191,6 +195,16 @@ impl StorageBackend for Broken {
                         whole => whole,
                     });
             }
+            Fault::ExactVersionIgnored => options.version = None,
+            Fault::OlderVersionTaken if options.version.is_some() => {
+                let taken = self.inner.put(key, value.clone(), options.clone()).await;
+                if matches!(taken, Err(StorageError::Conflict(_))) {
+                    self.inner.delete(key).await?;
+                    return self.inner.put(key, value, options).await;
+                }
+                return taken;
+            }
+            Fault::ExpiryTimeIgnored => options.expires_at_ms = None,
             Fault::LargeValuesCut => value.truncate(65_536),
             Fault::TextOnly => value = String::from_utf8_lossy(&value).into_owned().into(),
             Fault::MetadataKeptOnOverwrite if options.metadata.is_empty() => {
@@ -366,6 +380,14 @@ impl StorageBackend for Broken {
                 for operation in &mut operations {
                     if let BatchOperation::Put { options, .. } = operation {
                         options.condition = Condition::Always;
+                    }
+                }
+                self.inner.batch(operations).await
+            }
+            Fault::ExactVersionIgnoredInBatch => {
+                for operation in &mut operations {
+                    if let BatchOperation::Put { options, .. } = operation {
+                        options.version = None;
                     }
                 }
                 self.inner.batch(operations).await

@@ -72,6 +72,13 @@ found_in! {
     VersionOfAnother, version_of_another: "versions/told";
     VersionsRepeat, versions_repeat: "versions/grow";
     VersionsRepeat, versions_repeat_in_race: "versions/unique";
+    ExactVersionIgnored, exact_version_ignored: "versions/exact";
+    ExactVersionIgnored, exact_version_ignored_when_refused: "versions/exact_refused";
+    ExactVersionIgnored, exact_version_ignored_with_a_condition: "versions/exact_is_no_condition";
+    ExactVersionIgnoredInBatch, exact_version_ignored_in_batch: "versions/exact_in_batches";
+    OlderVersionTaken, older_version_taken: "versions/exact";
+    OlderVersionTaken, older_version_taken_in_race: "versions/exact_in_race";
+    ExpiryTimeIgnored, expiry_time_ignored: "expiry/at";
     DeleteAlwaysTrue, delete_always_true: "versions/delete_says_what_was_there";
     DeleteNever, delete_never: "versions/delete_says_what_was_there";
     HeadOfAnotherSize, head_of_another_size: "values/empty";

@@ -24,6 +24,8 @@ impl StorageBackend for Minimal {
             ttl: false,
             conditional: false,
             list: false,
+            list_sizes: false,
+            exact_versions: false,
             range: false,
             atomic_batch: false,
             namespaces: false,

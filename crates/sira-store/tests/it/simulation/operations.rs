@@ -624,7 +624,11 @@ impl World {
 }
 
 fn options(entry: &Entry) -> WriteOptions<'_> {
-    WriteOptions { expires_at_ms: entry.expires_at_ms, metadata: &entry.metadata }
+    WriteOptions {
+        expires_at_ms: entry.expires_at_ms,
+        metadata: &entry.metadata,
+        ..WriteOptions::default()
+    }
 }
 
 fn show(key: &[u8]) -> String {
