@@ -147,7 +147,7 @@ fn a_scan_does_not_empty_what_resists_scans() {
             cache.access(item(key));
         }
         let kept = popular.iter().filter(|key| cache.access(item(**key))).count();
-        assert!(kept >= 45, "{kind:?} kept {kept}");
+        assert!(kept * 2 >= popular.len(), "{kind:?} kept {kept}");
     }
 }
 
