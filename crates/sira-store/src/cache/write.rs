@@ -86,7 +86,10 @@ impl CacheBackend {
     /// Whether the cache knows from the write alone what the key holds after it.
     fn kept_of_write(&self, options: &StorageOptions) -> bool {
         let metadata = options.metadata.is_empty() || self.space.primary.capabilities().metadata;
-        self.space.policy.write != WriteMode::Around && options.ttl.is_none() && metadata
+        self.space.policy.write != WriteMode::Around
+            && options.ttl.is_none()
+            && options.expires_at_ms.is_none()
+            && metadata
     }
 
     /// Ends a write of one key that worked, and keeps what the key holds now.

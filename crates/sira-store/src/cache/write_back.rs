@@ -144,6 +144,7 @@ impl CacheBackend {
     ) -> Result<Option<Version>> {
         let plain = options.condition == Condition::Always
             && options.ttl.is_none()
+            && options.expires_at_ms.is_none()
             && options.version.is_none();
         let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| plain) else {
             self.settle(&[key]).await?;

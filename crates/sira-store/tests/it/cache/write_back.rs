@@ -17,7 +17,7 @@ use sira_store::{
     StorageBackend, StorageBackendExt, StorageError, StorageOptions, Version,
 };
 
-use super::{exclusive, memory, with_policy};
+use super::{exclusive, with_policy};
 
 /// A backend that stores the versions it is given.
 #[derive(Debug, Default, Clone)]
@@ -34,7 +34,8 @@ struct Inner {
 
 fn check(key: &str, options: &StorageOptions) -> Result<()> {
     sira_store::key::check_key(key)?;
-    sira_store::key::check_transforms(options)
+    sira_store::key::check_transforms(options)?;
+    options.version.map_or(Ok(()), sira_store::key::check_exact_version)
 }
 
 impl Exact {
@@ -132,7 +133,6 @@ async fn it_is_refused_where_it_would_break_a_promise() {
     let exact = || Arc::new(Exact::default());
     assert_eq!(refused(CachePolicy { allow_loss: false, ..policy() }, exact()), "invalid_input");
     assert_eq!(refused(CachePolicy { exclusive: false, ..policy() }, exact()), "invalid_input");
-    assert_eq!(refused(policy(), memory()), "unsupported");
     let eventual =
         CachePolicy { exclusive: false, consistency: ConsistencyLevel::Eventual, ..policy() };
     assert!(CacheBackend::new(exact(), with_policy(eventual)).is_ok());

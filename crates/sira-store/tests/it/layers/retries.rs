@@ -62,7 +62,7 @@ impl World {
 }
 
 const OLD: Version = Version::from_u64(1 << 40);
-const NEW: Version = Version::from_u64(u64::MAX / 2);
+const NEW: Version = Version::from_u64(1 << 60);
 
 fn unknown<T: std::fmt::Debug>(result: Result<T, StorageError>) {
     let error = result.unwrap_err();
@@ -185,7 +185,7 @@ async fn a_version_of_the_callers_is_kept() {
 async fn a_clock_that_is_behind_draws_again() {
     let options = RetryOptions { identify_all: true, ..RetryOptions::default() };
     let world = World::with(&[], options);
-    let ahead = Version::from_u64(u64::MAX / 2);
+    let ahead = Version::from_u64(1 << 60);
     let theirs = StorageOptions { version: Some(ahead), ..StorageOptions::default() };
     world.engine.put("key", "theirs".into(), theirs.clone()).await.unwrap();
     assert!(world.put("ours", Condition::Always).await.unwrap() > ahead);
