@@ -185,7 +185,7 @@ impl Simulation {
     /// Replays a log, which is in the order of time, against a policy.
     ///
     /// # Errors
-    /// [`StorageError::InvalidInput`](crate::StorageError::InvalidInput) where there is no backend,
+    /// [`StorageError::InvalidInput`] where there is no backend,
     /// a model cannot be right, or the log goes back in time.
     pub fn run(&self, policy: &str, log: &[Access], make: MakeStrategies<'_>) -> Result<Report> {
         self.check(log)?;

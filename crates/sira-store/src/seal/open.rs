@@ -17,8 +17,8 @@ impl Seal {
     /// The value that `payload`, all stored bytes of `object`, was made of.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] when bytes and seal are not those that were stored for this object
-    /// and version, [`StorageError::PermissionDenied`] when the keyring has not the key.
+    /// [`crate::StorageError::Corrupt`] when bytes and seal are not those that were stored for this object
+    /// and version, [`crate::StorageError::PermissionDenied`] when the keyring has not the key.
     pub fn open(&self, payload: &Bytes, keyring: &Keyring, object: &Binding<'_>) -> Result<Bytes> {
         self.open_range(0..self.plain_bytes, payload, keyring, object)
     }
@@ -174,7 +174,7 @@ impl Seal {
     /// changed.
     ///
     /// # Errors
-    /// As [`Seal::open`] for the seal as it is, [`StorageError::InvalidInput`] when the keyring has
+    /// As [`Seal::open`] for the seal as it is, [`crate::StorageError::InvalidInput`] when the keyring has
     /// not the new key.
     pub fn rewrap(
         &self,

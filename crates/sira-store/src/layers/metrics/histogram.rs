@@ -1,6 +1,6 @@
 //! Latency histograms: log-linear buckets, recorded without locks, mergeable.
 //!
-//! Every power of two is cut into [`PARTS`] buckets of equal width, so that a quantile is at most
+//! Every power of two is cut into `PARTS` buckets of equal width, so that a quantile is at most
 //! half a bucket, about 3%, from the truth, over nanoseconds to half an hour.
 
 use std::sync::atomic::{AtomicU64, Ordering};
