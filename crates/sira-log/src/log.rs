@@ -335,7 +335,10 @@ impl SegmentLog {
     fn stop_committer(&self) {
         self.shared.sync.lock().stopping = true;
         self.shared.wanted.notify_all();
-        if let Some(handle) = self.committer.lock().take() {
+        // A watcher may drop the last reference to the log's owner, on the committer's own thread.
+        if let Some(handle) = self.committer.lock().take()
+            && handle.thread().id() != std::thread::current().id()
+        {
             // A panic of the committer already showed; there is nothing left to do for it.
             let _ = handle.join();
         }
