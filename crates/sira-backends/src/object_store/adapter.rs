@@ -10,10 +10,14 @@ use futures_util::TryStreamExt;
 use opendal::options::{DeleteOptions, ListOptions, ReaderOptions, WriteOptions};
 use opendal::{Buffer, BufferStream, ErrorKind, HttpTransporter, Lister, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
+use sira_store::env::{Env, SystemEnv};
 use sira_store::{Result, Retry, StorageError};
 
 use super::error::{self, Effect, Secrets};
 use super::options::ObjectStoreOptions;
+
+/// How often a call is made that the store fails at.
+const CALLS: u32 = 4;
 
 /// What identifies the content of an object: its ETag, or its generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,19 +143,23 @@ impl Store {
         let bytes =
             range.as_ref().map_or(self.options.body_bytes_max, |range| range.end - range.start);
         let fetched = self
-            .bounded(bytes, Effect::None, async {
-                let reader = self.operator.reader_options(path, options).await?;
-                let mut stream = match range.clone() {
-                    Some(range) => reader.into_stream(range).await?,
-                    None => reader.into_stream(..).await?,
-                };
-                let metadata = stream.metadata().await?;
-                let size = metadata.content_length();
-                let range = range.unwrap_or(0..size);
-                let expected = range.end.min(size).saturating_sub(range.start);
-                let bytes = collect(&mut stream, expected).await?;
-                Ok(Fetched { bytes, tag: self.tag(&metadata) })
-            })
+            .bounded(
+                bytes,
+                Effect::None,
+                repeated(|| async {
+                    let reader = self.operator.reader_options(path, options.clone()).await?;
+                    let mut stream = match range.clone() {
+                        Some(range) => reader.into_stream(range).await?,
+                        None => reader.into_stream(..).await?,
+                    };
+                    let metadata = stream.metadata().await?;
+                    let size = metadata.content_length();
+                    let range = range.clone().unwrap_or(0..size);
+                    let expected = range.end.min(size).saturating_sub(range.start);
+                    let bytes = collect(&mut stream, expected).await?;
+                    Ok(Fetched { bytes, tag: self.tag(&metadata) })
+                }),
+            )
             .await?;
         match fetched {
             // Some stores ignore the condition.
@@ -186,7 +194,8 @@ impl Store {
         }
         let bytes = body.len() as u64;
         let write = self.operator.write_options(path, body, options);
-        let written = self.applied(self.bounded(bytes, Effect::Change, write).await?)?;
+        let written = self.bounded(bytes, Effect::Change, write).await?;
+        let written = self.applied(written)?;
         Ok(written.map(|metadata| Written { tag: self.tag(&metadata) }))
     }
 
@@ -200,7 +209,8 @@ impl Store {
             (None, _) => {}
         }
         let delete = self.operator.delete_options(path, options);
-        self.applied(self.bounded(0, Effect::Change, delete).await?).map(|done| done.is_some())
+        let deleted = self.bounded(0, Effect::Change, delete).await?;
+        self.applied(deleted).map(|done| done.is_some())
     }
 
     /// Objects whose paths begin with `prefix` and come after `after`, in order. `page` is how many
@@ -240,6 +250,7 @@ impl Store {
             Ok(answer) => Ok(Some(answer)),
             Err(error) => match error.kind() {
                 ErrorKind::ConditionNotMatch | ErrorKind::Conflict => Ok(None),
+                _ if error::is_overtaken(&error) => Ok(None),
                 _ => Err(self.error(&error, Effect::Change)),
             },
         }
@@ -290,6 +301,32 @@ impl Listing<'_> {
             }
         }
     }
+}
+
+/// A read, made again when the store failed and may not the next time, as the stores' own clients
+/// do. Not so a write: one that seemed to fail may still take effect, after the next.
+async fn repeated<T, F>(call: impl Fn() -> F) -> opendal::Result<T>
+where
+    F: Future<Output = opendal::Result<T>>,
+{
+    let mut attempt = 0;
+    loop {
+        let result = call().await;
+        attempt += 1;
+        let again = result
+            .as_ref()
+            .is_err_and(|error| error.is_temporary() && error.kind() != ErrorKind::RateLimited);
+        if !again || attempt == CALLS {
+            return result;
+        }
+        pause(attempt).await;
+    }
+}
+
+/// Waits before the next attempt, longer each time and not as long as others do.
+pub(super) async fn pause(attempt: u32) {
+    let most_ms = (2_u64 << attempt.min(6)).min(100);
+    tokio::time::sleep(Duration::from_millis(SystemEnv.random_u64() % most_ms)).await;
 }
 
 /// The bytes of a stream, copied only when they come in several pieces.

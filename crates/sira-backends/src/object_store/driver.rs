@@ -1,7 +1,6 @@
 //! The driver: records as objects.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,10 +10,9 @@ use sira_store::driver::{
     Area, Change, Driver, DriverProfile, Guard, HEAD_BYTES, Held, Listed, Part, Place, Record,
     RecordHead, Scan,
 };
-use sira_store::env::{Env, SystemEnv};
 use sira_store::{Condition, HealthStatus, Result, StorageError, Version, limits};
 
-use super::adapter::{Demand, Fetched, Found, Store, Tag};
+use super::adapter::{Demand, Fetched, Found, Store, Tag, pause};
 use super::layout::{self, Layout, Location, TOMBSTONE_BYTES};
 use super::options::Conditions;
 use super::probe;
@@ -436,12 +434,6 @@ fn tombstone(version: Version, removed_at_ms: u64) -> Record {
 /// Records that are read have an envelope.
 pub(super) fn is_tombstone(head: &RecordHead) -> bool {
     head.envelope_bytes == 0 && head.body_bytes == 0 && head.expires_at_ms.is_some()
-}
-
-/// Waits before the next attempt, longer each time and not as long as others do.
-async fn pause(attempt: u32) {
-    let most_ms = (2_u64 << attempt.min(6)).min(100);
-    tokio::time::sleep(Duration::from_millis(SystemEnv.random_u64() % most_ms)).await;
 }
 
 fn crowded() -> StorageError {

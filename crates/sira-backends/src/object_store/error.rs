@@ -39,6 +39,12 @@ pub(super) fn is_absent(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && !is_bucket(error)
 }
 
+/// Whether a store over a file system saw the object go or come while it worked on its path, and
+/// changed nothing.
+pub(super) fn is_overtaken(error: &Error) -> bool {
+    error.message().contains("ExistingObjectIsDirectory")
+}
+
 fn is_bucket(error: &Error) -> bool {
     let message = error.message();
     ["NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "bucket does not exist"]
