@@ -24,6 +24,7 @@ mod cost;
 mod explain;
 mod geography;
 mod hash;
+mod in_flight;
 mod kind;
 mod locality;
 mod patterns;

@@ -1,5 +1,7 @@
 //! Places by the load that is about to come.
 
+use std::collections::BTreeMap;
+
 use parking_lot::Mutex;
 
 use crate::env::Env;
@@ -16,7 +18,8 @@ use super::strategy::{RoutingStrategy, simple_form};
 /// Operations are counted in buckets of time. Their number is forecast by level, trend and season
 /// (Holt 1957, Winters 1960, the additive form). Backends are then filled from the fastest on, each
 /// up to a part of the [`operations_per_s_max`](super::BackendProfile::operations_per_s_max) of its
-/// profile; one without that figure takes all that is left.
+/// profile; one without that figure takes all that is left. A burst counts from its first operation
+/// on, and goes to the backend that is furthest behind its share.
 #[derive(Debug)]
 pub struct Predictive {
     dice: Dice,
@@ -30,6 +33,8 @@ const EXPLORE: f64 = 0.01;
 const LEVEL: f64 = 0.3;
 const TREND: f64 = 0.05;
 const SEASON: f64 = 0.4;
+/// A burst is seen for what it is in such a part of a bucket.
+const BURST_PARTS: u64 = 100;
 /// Empty buckets past that many are not counted one by one: the level is what matters then.
 const GAP_MAX: u64 = 10_000;
 
@@ -40,9 +45,13 @@ struct Forecast {
     season: Vec<Option<f64>>,
     level: Option<f64>,
     trend: f64,
-    /// Number of the bucket that is being counted, and operations in it.
+    /// Number of the bucket that is being counted.
     current: Option<u64>,
-    count: u64,
+    /// Operations in it that were sent, and that have ended: others send some past this strategy.
+    sent: u64,
+    ended: u64,
+    /// What each backend was sent of late, and when it was counted.
+    shares: BTreeMap<String, (f64, u64)>,
 }
 
 impl Forecast {
@@ -53,7 +62,9 @@ impl Forecast {
             level: None,
             trend: 0.0,
             current: None,
-            count: 0,
+            sent: 0,
+            ended: 0,
+            shares: BTreeMap::new(),
         }
     }
 
@@ -72,12 +83,38 @@ impl Forecast {
         if bucket <= current {
             return;
         }
-        self.close(current, self.count as f64);
+        self.close(current, self.count() as f64);
         let from = (current + 1).max(bucket.saturating_sub(GAP_MAX));
         for empty in from..bucket {
             self.close(empty, 0.0);
         }
-        (self.current, self.count) = (Some(bucket), 0);
+        (self.current, self.sent, self.ended) = (Some(bucket), 0, 0);
+    }
+
+    fn count(&self) -> u64 {
+        self.sent.max(self.ended)
+    }
+
+    /// Of what each backend's share is, the one that is furthest behind it of late; it is sent one
+    /// more.
+    fn send(&mut self, names: &[&str], shares: &[f64], now_ms: u64) -> Option<usize> {
+        let half_life_ms = (self.bucket_ms / 10).max(1) as f64;
+        let of_late = |(sent, at_ms): (f64, u64)| {
+            sent * (-(now_ms.saturating_sub(at_ms) as f64) / half_life_ms).exp2()
+        };
+        let behind = |at: usize, share: f64| {
+            let sent = names.get(at).and_then(|name| self.shares.get(*name));
+            (sent.copied().map_or(0.0, of_late) + 1.0) / share
+        };
+        let parts = shares.iter().enumerate().filter(|(_, share)| **share > 0.0);
+        let chosen = parts.map(|(at, share)| (at, behind(at, *share)));
+        let (at, _) = chosen.min_by(|a, b| a.1.total_cmp(&b.1))?;
+        self.shares.retain(|name, _| names.contains(&name.as_str()));
+        let name = (*names.get(at)?).to_owned();
+        let sent = self.shares.entry(name).or_default();
+        *sent = (of_late(*sent) + 1.0, now_ms);
+        self.sent += 1;
+        Some(at)
     }
 
     fn close(&mut self, bucket: u64, seen: f64) {
@@ -106,8 +143,8 @@ impl Forecast {
         let of =
             |ahead: u64| level + self.trend * (ahead + 1) as f64 + self.season_of(bucket + ahead);
         let expected = of(0).max(of(1)).max(0.0);
-        let passed_ms = (now_ms % self.bucket_ms).max(self.bucket_ms / 10).max(1);
-        let shown = self.count as f64 / passed_ms as f64;
+        let passed_ms = (now_ms % self.bucket_ms).max(self.bucket_ms / BURST_PARTS).max(1);
+        let shown = self.count() as f64 / passed_ms as f64;
         (expected / self.bucket_ms as f64).max(shown) * 1000.0
     }
 }
@@ -181,14 +218,16 @@ impl RoutingStrategy for Predictive {
             .filter_map(|(_, name)| stats.get(name))
             .map(|b| b.profile.operations_per_s_max.map_or(1e12, |max| max * self.target))
             .collect();
-        let load = self.expected_per_s(request.now_ms);
-        let shares = shares(load, &room);
-        let mut drawn = if request.explain { 0.0 } else { self.dice.unit() };
-        let chosen = shares.iter().position(|share| {
-            drawn -= share;
-            drawn < 0.0
-        });
         let mut names: Vec<&str> = ranked.iter().map(|(_, name)| *name).collect();
+        let mut forecast = self.forecast.lock();
+        forecast.roll(request.now_ms);
+        let load = forecast.per_second(request.now_ms);
+        let shares = shares(load, &room);
+        let chosen = match request.explain {
+            true => shares.iter().position(|share| *share > 0.0),
+            false => forecast.send(&names, &shares, request.now_ms),
+        };
+        drop(forecast);
         let reason = || {
             let parts: Vec<String> = names
                 .iter()
@@ -206,7 +245,7 @@ impl RoutingStrategy for Predictive {
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         let mut forecast = self.forecast.lock();
         forecast.roll(outcome.now_ms);
-        forecast.count += 1;
+        forecast.ended += 1;
     }
 }
 

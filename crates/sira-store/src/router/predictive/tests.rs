@@ -13,7 +13,7 @@ fn a_season_is_foreseen() {
             error += (expected - load(bucket) as f64).abs();
             total += load(bucket) as f64;
         }
-        forecast.count = load(bucket);
+        forecast.ended = load(bucket);
     }
     assert!(error / total < 0.1, "{}", error / total);
     // In the last quiet bucket the peak is reckoned with already.
@@ -33,9 +33,35 @@ fn backends_are_filled_in_order_up_to_what_they_carry() {
 fn a_long_silence_and_a_clock_that_goes_back_are_borne() {
     let mut forecast = Forecast::new(1, 10);
     forecast.roll(5);
-    forecast.count = 100;
+    forecast.ended = 100;
     forecast.roll(u64::MAX / 2);
     assert!(forecast.per_second(u64::MAX / 2).abs() < 1.0);
     forecast.roll(0);
     assert_eq!(forecast.current, Some(u64::MAX / 2));
+}
+
+#[test]
+fn a_burst_is_shared_before_its_first_operation_has_ended() {
+    let env = crate::env::SimEnv::new(1, 0);
+    let predictive = Predictive::new(&env).with_season(1000, 1);
+    let profile = |latency_ms, most| super::super::BackendProfile {
+        latency_ms,
+        operations_per_s_max: Some(most),
+        ..Default::default()
+    };
+    let unmeasured = |profile| super::super::BackendStats::unmeasured(std::sync::Arc::new(profile));
+    let stats: RoutingStats =
+        [("fast", unmeasured(profile(2.0, 900.0))), ("wide", unmeasured(profile(8.0, 1800.0)))]
+            .into_iter()
+            .collect();
+    let options = crate::StorageOptions::default();
+    let mut sent = BTreeMap::<String, u64>::new();
+    for number in 0..300 {
+        let key = number.to_string();
+        let request = RouteRequest { now_ms: 5000, ..RouteRequest::new(&key, &options) };
+        let route = predictive.route(&request, &stats).unwrap();
+        *sent.entry(route.backends[0].clone()).or_default() += 1;
+    }
+    // A third, as both have room, when the burst is known to be one.
+    assert!((90..=130).contains(&sent["fast"]), "{sent:?}");
 }
