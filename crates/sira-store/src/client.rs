@@ -1,12 +1,17 @@
 //! One client over every registered backend.
 
-use std::collections::BTreeMap;
+mod choice;
+mod explain;
+mod movement;
+mod observe;
+mod plan;
+mod shared;
+mod view;
+
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use parking_lot::RwLock;
 
 use crate::backend::{
     BatchOperation, BatchResult, HealthStatus, ListOptions, ListPage, Object, ReadOptions,
@@ -14,14 +19,32 @@ use crate::backend::{
 };
 use crate::blocking::Blocking;
 use crate::error::{Result, StorageError};
-use crate::key::{check_key, check_transforms};
+use crate::key::check_key;
 use crate::options::{Condition, StorageOptions};
 use crate::version::Version;
+
+pub use explain::Whereabouts;
+pub use movement::DataMovement;
+pub use plan::{NamespacePolicy, StoragePlan};
+
+use shared::Shared;
+use view::{NAMESPACE_DEFAULT, View};
+
+/// A namespace with everything that the plan says of it.
+#[derive(Debug, Clone)]
+pub struct OpenNamespace {
+    /// The namespace as a backend.
+    pub backend: Arc<dyn StorageBackend>,
+    /// Name of the one backend that holds it; `None` where the plan has a catalog and so any may.
+    pub at: Option<Arc<str>>,
+    /// Tells a later plan that this one is in use.
+    _view: Arc<View>,
+}
 
 /// One client over every registered backend. Clones share the backends.
 ///
 /// Operations go to the default backend, which is the first that was registered until another is
-/// chosen. What a backend does not declare among its capabilities is refused before it is tried.
+/// chosen, unless a [`StoragePlan`] says more. What a backend does not declare among its capabilities is refused before it is tried.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -41,33 +64,8 @@ use crate::version::Version;
 /// ```
 #[derive(Clone, Default)]
 pub struct StorageClient {
-    registry: Arc<RwLock<Registry>>,
-    scope: Option<Arc<Scope>>,
-}
-
-#[derive(Default)]
-struct Registry {
-    backends: BTreeMap<String, Arc<dyn StorageBackend>>,
-    default: Option<Target>,
-}
-
-/// A backend and the name that it is registered under.
-#[derive(Clone)]
-struct Target {
-    name: Arc<str>,
-    backend: Arc<dyn StorageBackend>,
-}
-
-/// A namespace, and the last backend's view of it.
-struct Scope {
-    namespace: String,
-    view: ArcSwapOption<View>,
-}
-
-/// `inside` is the namespace of `whole`.
-struct View {
-    whole: Arc<dyn StorageBackend>,
-    inside: Arc<dyn StorageBackend>,
+    shared: Arc<Shared>,
+    namespace: Option<Arc<str>>,
 }
 
 impl StorageClient {
@@ -90,56 +88,94 @@ impl StorageClient {
         if name.is_empty() {
             return Err(StorageError::invalid_input("a backend must have a name"));
         }
-        let mut registry = self.registry.write();
-        if registry.backends.contains_key(&name) {
-            return Err(StorageError::invalid_input(
-                "a backend of this name is registered already; choose another name",
-            )
-            .with_backend(name));
-        }
-        if registry.default.is_none() {
-            let target = Target { name: name.as_str().into(), backend: Arc::clone(&backend) };
-            registry.default = Some(target);
-        }
-        registry.backends.insert(name, backend);
-        Ok(())
+        self.shared.change(|plan| {
+            if plan.backends.contains_key(&name) {
+                return Err(StorageError::invalid_input(
+                    "a backend of this name is registered already; choose another name",
+                )
+                .with_backend(&name));
+            }
+            plan.default_backend.get_or_insert_with(|| name.clone());
+            plan.backends.insert(name.clone(), backend);
+            Ok(())
+        })
     }
 
     /// Names of the registered backends, in byte order.
     #[must_use]
     pub fn backends(&self) -> Vec<String> {
-        self.registry.read().backends.keys().cloned().collect()
+        self.shared.plan().backends.keys().cloned().collect()
     }
 
     /// The backend that is registered under a name.
     #[must_use]
     pub fn backend(&self, name: &str) -> Option<Arc<dyn StorageBackend>> {
-        self.registry.read().backends.get(name).cloned()
+        self.shared.plan().backends.get(name).cloned()
     }
 
     /// Name of the backend that operations go to; `None` before one is registered.
     #[must_use]
     pub fn default_backend(&self) -> Option<String> {
-        self.registry.read().default.as_ref().map(|target| target.name.to_string())
+        self.shared.plan().default_backend.clone()
     }
 
     /// Sends the operations that begin from now on, of this client and its clones, to the backend
-    /// of this name.
+    /// of this name, where no policy says otherwise.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] when none is registered under it.
     pub fn set_default_backend(&self, name: &str) -> Result<()> {
-        let mut registry = self.registry.write();
-        let Some(backend) = registry.backends.get(name).cloned() else {
-            let known: Vec<_> = registry.backends.keys().map(String::as_str).collect();
-            return Err(StorageError::not_found(format!(
-                "no backend of this name is registered; there are [{}]",
-                known.join(", ")
-            ))
-            .with_backend(name));
-        };
-        registry.default = Some(Target { name: name.into(), backend });
-        Ok(())
+        self.shared.change(|plan| {
+            plan.find(name)?;
+            plan.default_backend = Some(name.to_owned());
+            Ok(())
+        })
+    }
+
+    /// What this client and its clones go by.
+    #[must_use]
+    pub fn plan(&self) -> Arc<StoragePlan> {
+        self.shared.plan()
+    }
+
+    /// Replaces everything that this client and its clones go by, as one step: operations that begin
+    /// from now on follow the new plan, those under way end by the old one.
+    ///
+    /// Objects are found wherever earlier plans put them if both plans have the same catalog. A
+    /// namespace with a cache does without until what began under the old plan has ended.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use sira_store::client::{NamespacePolicy, StoragePlan};
+    /// use sira_store::{CompressionType, MemoryBackend, StorageClient, StorageOptions};
+    ///
+    /// # pollster::block_on(async {
+    /// let (hot, cold) = (Arc::new(MemoryBackend::new(64 << 20)), Arc::new(MemoryBackend::new(64 << 20)));
+    /// let client = StorageClient::new();
+    /// let mut plan = StoragePlan::default();
+    /// plan.backends.insert("hot".to_owned(), hot);
+    /// plan.backends.insert("cold".to_owned(), cold);
+    /// plan.default_backend = Some("hot".to_owned());
+    /// let archive = NamespacePolicy {
+    ///     compression: Some(CompressionType::Zstd),
+    ///     ..NamespacePolicy::on("cold")
+    /// };
+    /// plan.namespaces.insert("archive".to_owned(), archive);
+    /// client.apply(plan)?;
+    ///
+    /// client.namespace("archive").store("k", "v".repeat(1000), StorageOptions::default()).await?;
+    /// # Ok::<_, sira_store::StorageError>(()) })?;
+    /// # Ok::<_, sira_store::StorageError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`StoragePlan::check`]; then the old plan stays.
+    pub fn apply(&self, plan: StoragePlan) -> Result<()> {
+        plan.check()?;
+        self.shared.change(|old| {
+            *old = plan;
+            Ok(())
+        })
     }
 
     /// The same client, scoped to the namespace of this name, which is made by the first operation
@@ -147,8 +183,17 @@ impl StorageClient {
     /// an error of each operation.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Self {
-        let scope = Scope { namespace: name.to_owned(), view: ArcSwapOption::empty() };
-        Self { registry: Arc::clone(&self.registry), scope: Some(Arc::new(scope)) }
+        Self { shared: Arc::clone(&self.shared), namespace: Some(name.into()) }
+    }
+
+    /// The namespace that this client is scoped to, as a backend with everything that the plan says
+    /// of it. It follows the plan of now; ask again after the plan has changed.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when no backend is registered, and those of the backends.
+    pub async fn open(&self) -> Result<OpenNamespace> {
+        let view = self.view().await?;
+        Ok(OpenNamespace { backend: Arc::clone(&view.backend), at: view.at.clone(), _view: view })
     }
 
     /// Blocking use of this client.
@@ -169,12 +214,12 @@ impl StorageClient {
         options: StorageOptions,
     ) -> Result<Version> {
         let value = value.into();
-        let target = self.target().await?;
-        let stored = match target.check_put(key, value.len(), &options) {
-            Ok(()) => target.backend.put(key, value, options).await,
+        let view = self.view().await?;
+        let stored = match view.check_put(key, value.len(), &options) {
+            Ok(()) => view.backend.put(key, value, options).await,
             Err(error) => Err(error.with_key(key)),
         };
-        target.named(stored)
+        view.named(stored)
     }
 
     /// The bytes under a key.
@@ -182,8 +227,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::get`].
     pub async fn retrieve(&self, key: &str) -> Result<Option<Bytes>> {
-        let target = self.target().await?;
-        target.named(target.backend.get(key).await)
+        let view = self.view().await?;
+        view.named(view.backend.get(key).await)
     }
 
     /// The object under a key, or a range of it.
@@ -191,8 +236,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::read`].
     pub async fn retrieve_object(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
-        let target = self.target().await?;
-        target.named(target.backend.read(key, options).await)
+        let view = self.view().await?;
+        view.named(view.backend.read(key, options).await)
     }
 
     /// Removes an object and says whether one was there.
@@ -200,8 +245,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::delete`].
     pub async fn delete(&self, key: &str) -> Result<bool> {
-        let target = self.target().await?;
-        target.named(target.backend.delete(key).await)
+        let view = self.view().await?;
+        view.named(view.backend.delete(key).await)
     }
 
     /// Whether a key holds an object.
@@ -209,8 +254,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::exists`].
     pub async fn exists(&self, key: &str) -> Result<bool> {
-        let target = self.target().await?;
-        target.named(target.backend.exists(key).await)
+        let view = self.view().await?;
+        view.named(view.backend.exists(key).await)
     }
 
     /// Up to `limit` keys that begin with `prefix`, in byte order.
@@ -218,8 +263,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::list_keys`].
     pub async fn list_keys(&self, prefix: &str, limit: usize) -> Result<Vec<String>> {
-        let target = self.target().await?;
-        target.named(target.backend.list_keys(prefix, limit).await)
+        let view = self.view().await?;
+        view.named(view.backend.list_keys(prefix, limit).await)
     }
 
     /// A page of keys in byte order.
@@ -227,8 +272,8 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageBackend::list`].
     pub async fn list(&self, options: ListOptions) -> Result<ListPage> {
-        let target = self.target().await?;
-        target.named(target.backend.list(options).await)
+        let view = self.view().await?;
+        view.named(view.backend.list(options).await)
     }
 
     /// Runs the operations and answers each.
@@ -237,18 +282,18 @@ impl StorageClient {
     /// [`StorageError::Unsupported`] for options that the backend does not declare; then nothing is
     /// run. As [`StorageBackend::batch`].
     pub async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
-        let target = self.target().await?;
+        let view = self.view().await?;
         let declared = operations.iter().try_for_each(|operation| match operation {
             BatchOperation::Put { key, options, .. } => {
-                target.check_declared(options).map_err(|error| error.with_key(key))
+                view.check_declared(options).map_err(|error| error.with_key(key))
             }
             BatchOperation::Get { .. } | BatchOperation::Delete { .. } => Ok(()),
         });
         let results = match declared {
-            Ok(()) => target.backend.batch(operations).await,
+            Ok(()) => view.backend.batch(operations).await,
             Err(error) => Err(error),
         };
-        target.named(results)
+        view.named(results)
     }
 
     /// Figures of the default backend.
@@ -256,8 +301,8 @@ impl StorageClient {
     /// # Errors
     /// [`StorageError::NotFound`] when no backend is registered, and as [`StorageBackend::stats`].
     pub async fn stats(&self) -> Result<StorageStats> {
-        let target = self.target().await?;
-        target.named(target.backend.stats().await)
+        let view = self.view().await?;
+        view.named(view.backend.stats().await)
     }
 
     /// How the default backend does.
@@ -265,36 +310,24 @@ impl StorageClient {
     /// # Errors
     /// [`StorageError::NotFound`] when no backend is registered.
     pub async fn health_check(&self) -> Result<HealthStatus> {
-        Ok(self.target().await?.backend.health_check().await)
+        Ok(self.view().await?.backend.health_check().await)
     }
 
-    /// Where operations go: the default backend, or this client's namespace of it.
-    async fn target(&self) -> Result<Target> {
-        let target = self.registry.read().default.clone();
-        let target = target.ok_or_else(|| {
-            StorageError::not_found(
-                "no backend is registered; call StorageClient::register_backend first",
-            )
-        })?;
-        let Some(scope) = &self.scope else { return Ok(target) };
-        if let Some(view) = &*scope.view.load()
-            && Arc::ptr_eq(&view.whole, &target.backend)
-        {
-            return Ok(Target { backend: Arc::clone(&view.inside), ..target });
-        }
-        let inside = target.named(target.backend.namespace(&scope.namespace).await)?;
-        let view = View { whole: Arc::clone(&target.backend), inside: Arc::clone(&inside) };
-        scope.view.store(Some(Arc::new(view)));
-        Ok(Target { backend: inside, ..target })
+    fn name(&self) -> &str {
+        self.namespace.as_deref().unwrap_or(NAMESPACE_DEFAULT)
+    }
+
+    async fn view(&self) -> Result<Arc<View>> {
+        self.shared.view(self.name()).await
     }
 }
 
-impl Target {
+impl View {
     /// Checks a write against the limits and against what the backend declares.
     fn check_put(&self, key: &str, value_bytes: usize, options: &StorageOptions) -> Result<()> {
         check_key(key)?;
         self.check_declared(options)?;
-        let capabilities = self.backend.capabilities();
+        let capabilities = &self.capabilities;
         if value_bytes as u64 > capabilities.value_bytes_max {
             return Err(StorageError::too_large(format!(
                 "{} takes values of up to {} bytes, this one has {value_bytes}",
@@ -306,8 +339,7 @@ impl Target {
 
     /// Checks the options of a write against what the backend declares.
     fn check_declared(&self, options: &StorageOptions) -> Result<()> {
-        check_transforms(options)?;
-        let capabilities = self.backend.capabilities();
+        let capabilities = &self.capabilities;
         let expires = options.ttl.is_some() || options.expires_at_ms.is_some();
         let wanted = [
             ("objects that expire", expires, capabilities.ttl),
@@ -326,9 +358,12 @@ impl Target {
         Ok(())
     }
 
-    /// Names the backend in an error.
+    /// Names the backend in an error that does not yet.
     fn named<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.with_backend(&*self.name))
+        result.map_err(|error| match (&self.at, &error.detail().backend) {
+            (Some(name), None) => error.with_backend(&**name),
+            _ => error,
+        })
     }
 }
 
@@ -337,7 +372,7 @@ impl fmt::Debug for StorageClient {
         f.debug_struct("StorageClient")
             .field("backends", &self.backends())
             .field("default", &self.default_backend())
-            .field("namespace", &self.scope.as_ref().map(|scope| &scope.namespace))
+            .field("namespace", &self.namespace)
             .finish()
     }
 }

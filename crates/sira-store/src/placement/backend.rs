@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::catalog::{Catalog, Entries, Entry, NamespaceRecord};
 use super::{PlacementPolicy, PlacementRequest, listing};
@@ -17,6 +17,8 @@ use crate::driver::KeyLocks;
 use crate::env::Env;
 use crate::error::{Result, Retry, StorageError};
 use crate::key::check_key;
+use crate::limits::LIST_LIMIT_MAX;
+use crate::migration::{MigrationOptions, MigrationReport};
 use crate::options::{Condition, StorageOptions};
 use crate::version::{HybridClock, Version};
 
@@ -126,6 +128,64 @@ impl PlacedBackend {
             self.begin_move(key, &found, to).await?;
         }
         Ok(())
+    }
+
+    /// Moves the objects that lie on `from` and match the pattern of `options` to `to`, a page of the
+    /// listing at a time; with `dry_run` it only counts them. Counts in `report` meanwhile.
+    ///
+    /// # Errors
+    /// As [`PlacedBackend::relocate`]; what was moved before stays moved.
+    pub(crate) async fn relocate_all(
+        &self,
+        from: &str,
+        to: &str,
+        options: &MigrationOptions,
+        report: &Mutex<MigrationReport>,
+    ) -> Result<()> {
+        let source = self.backend(from)?;
+        self.backend(to)?;
+        let mut start_after = None;
+        loop {
+            let page = source
+                .list(ListOptions {
+                    prefix: options.pattern.prefix().to_owned(),
+                    start_after,
+                    delimiter: None,
+                    limit: LIST_LIMIT_MAX,
+                })
+                .await?;
+            for entry in page.entries {
+                if !options.pattern.matches(&entry.key) {
+                    continue;
+                }
+                report.lock().scanned += 1;
+                // Something that a move left behind is no object of the namespace.
+                if self.find(&entry.key).await?.entry.at != from {
+                    report.lock().skipped += 1;
+                    continue;
+                }
+                if !options.dry_run {
+                    self.relocate(&entry.key, to).await?;
+                }
+                let mut report = report.lock();
+                report.removed += u64::from(!options.dry_run);
+                report.copied += 1;
+                report.copied_bytes += entry.size;
+                report.watermark = report.watermark.max(entry.version.unwrap_or_default());
+            }
+            match page.next {
+                Some(next) => start_after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What the catalog knows of the namespace now.
+    pub(super) async fn newest_record(&self) -> Result<NamespaceRecord> {
+        if let Some(record) = self.entries.newest_record().await? {
+            *self.record.write() = record;
+        }
+        Ok(self.record())
     }
 
     pub(super) fn backend(&self, name: &str) -> Result<&Arc<dyn StorageBackend>> {
@@ -267,16 +327,21 @@ impl PlacedBackend {
         options: &StorageOptions,
     ) -> Result<Version> {
         let backend = self.backend(name)?;
+        let mut held = None;
         for _ in 0..ATTEMPTS {
-            let drawn = || self.clock.next_spread(self.env.now_ms(), self.env.random_u64());
+            let (now_ms, random) = (self.env.now_ms(), self.env.random_u64());
+            let drawn = || match held {
+                Some(held) => self.clock.next_after(held, now_ms, random),
+                None => self.clock.next_spread(now_ms, random),
+            };
             let version = options.version.unwrap_or_else(drawn);
             let exactly = StorageOptions { version: Some(version), ..options.clone() };
             match backend.put(key, value.clone(), exactly).await {
-                // The clocks of other processes may be ahead.
+                // The clock of another process may be ahead, and others may draw after the same
+                // version: far apart, since a version that is drawn twice for a key would let a
+                // condition hold that should not, if the first object is removed in between.
                 Err(StorageError::Conflict(_)) if options.version.is_none() => {
-                    if let Some(head) = backend.head(key).await? {
-                        self.clock.observe(head.version);
-                    }
+                    held = backend.head(key).await?.map(|head| head.version);
                 }
                 result => return result.map_err(|error| error.with_backend(name)),
             }

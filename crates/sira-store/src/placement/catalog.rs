@@ -15,9 +15,6 @@ use crate::version::Version;
 /// First part of the names of the catalog's own namespaces.
 const NAMESPACE_PREFIX: &str = "sira.catalog";
 
-/// The key of a namespace's record, and that of entries is the object's.
-const RECORD_KEY: &str = "namespace";
-
 /// Times that a change begins again because another process changed the same thing.
 const ATTEMPTS: usize = 32;
 
@@ -62,6 +59,10 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// Namespace of the records, each under the name of the namespace that it is about. Entries lie
+    /// in namespaces of their own, under the keys of their objects.
+    pub const RECORDS: &str = "sira.catalog.names";
+
     /// A catalog that is kept in namespaces `sira.catalog…` of a backend.
     ///
     /// # Errors
@@ -83,20 +84,37 @@ impl Catalog {
         namespace.starts_with(NAMESPACE_PREFIX)
     }
 
+    /// What is known of a namespace; `None` before the first operation in it.
+    ///
+    /// # Errors
+    /// Those of the catalog's backend.
+    pub async fn record(&self, namespace: &str) -> Result<Option<NamespaceRecord>> {
+        let records = self.backend.namespace(Self::RECORDS).await?;
+        Ok(get(&*records, namespace).await?.map(|(record, _)| record))
+    }
+
+    /// Names of the namespaces that are known, in byte order.
+    ///
+    /// # Errors
+    /// Those of the catalog's backend.
+    pub async fn namespaces(&self) -> Result<Vec<String>> {
+        self.backend.namespace(Self::RECORDS).await?.list_keys("", usize::MAX).await
+    }
+
     /// The entries of a namespace, and its record, which is made with this home if there is none.
     pub(super) async fn open(
         &self,
         namespace: &str,
         home: &str,
     ) -> Result<(Entries, NamespaceRecord)> {
-        let entries = self.backend.namespace(&space("entries", namespace)).await?;
-        let records = self.backend.namespace(&space("names", namespace)).await?;
-        let entries = Entries { entries, records };
+        let entries = self.backend.namespace(&space(namespace)).await?;
+        let records = self.backend.namespace(Self::RECORDS).await?;
+        let entries = Entries { entries, records, namespace: namespace.into() };
         let record =
             NamespaceRecord { home: home.to_owned(), used: BTreeSet::from([home.to_owned()]) };
         let record = match entries.record().await? {
             Some((known, _)) => known,
-            None => match put(&*entries.records, RECORD_KEY, &record, Condition::IfAbsent).await {
+            None => match put(&*entries.records, namespace, &record, Condition::IfAbsent).await {
                 Ok(_) => record,
                 Err(StorageError::PreconditionFailed(_)) => {
                     let known = entries.record().await?;
@@ -109,9 +127,9 @@ impl Catalog {
     }
 }
 
-/// Name of one of the catalog's namespaces.
-fn space(kind: &str, namespace: &str) -> String {
-    let name = format!("{NAMESPACE_PREFIX}.{kind}.{namespace}");
+/// Name of the namespace that holds the entries of another.
+fn space(namespace: &str) -> String {
+    let name = format!("{NAMESPACE_PREFIX}.entries.{namespace}");
     if name.len() <= NAMESPACE_BYTES_MAX {
         return name;
     }
@@ -154,6 +172,7 @@ async fn get<T: for<'de> Deserialize<'de>>(
 pub(super) struct Entries {
     entries: Arc<dyn StorageBackend>,
     records: Arc<dyn StorageBackend>,
+    namespace: Arc<str>,
 }
 
 impl Entries {
@@ -177,8 +196,12 @@ impl Entries {
         }
     }
 
+    pub(super) async fn newest_record(&self) -> Result<Option<NamespaceRecord>> {
+        Ok(self.record().await?.map(|(record, _)| record))
+    }
+
     async fn record(&self) -> Result<Option<(NamespaceRecord, Version)>> {
-        get(&*self.records, RECORD_KEY).await
+        get(&*self.records, &self.namespace).await
     }
 
     /// Adds a backend to those that may hold objects.
@@ -190,7 +213,7 @@ impl Entries {
             if !record.used.insert(name.to_owned()) {
                 return Ok(record);
             }
-            match put(&*self.records, RECORD_KEY, &record, Condition::IfMatch(version)).await {
+            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version)).await {
                 Ok(_) => return Ok(record),
                 Err(StorageError::PreconditionFailed(_)) => {}
                 Err(error) => return Err(error),

@@ -13,7 +13,8 @@ pub(super) async fn page(placed: &PlacedBackend, options: &ListOptions) -> Resul
         0 => LIST_LIMIT_DEFAULT,
         limit => limit.min(LIST_LIMIT_MAX),
     };
-    let used = placed.record.read().used.clone();
+    // Another process may have begun to use one more.
+    let used = placed.newest_record().await?.used;
     let (mut entries, mut prefixes) = (BTreeMap::new(), BTreeMap::new());
     // Names after the end of a page that is not the last are not known of that backend.
     let mut known_to: Option<String> = None;

@@ -9,6 +9,7 @@
 )]
 
 mod cache;
+mod client;
 mod conformance;
 mod driver;
 mod golden;

@@ -102,7 +102,14 @@ pub(super) fn regular(calls: &[Call]) -> Result<(), String> {
             source.what.written() == Some(from) && source.end.is_some_and(|end| end < call.begin)
         });
         if settled && !replaced.insert(from) {
-            return Err(format!("{from} was replaced twice"));
+            // A version that was drawn twice shows as several values.
+            let writes =
+                || calls.iter().filter_map(|call| Some((call.version, call.what.written()?)));
+            let version =
+                writes().find(|(_, written)| *written == from).map(|(version, _)| version);
+            let same: Vec<u64> =
+                writes().filter(|write| Some(write.0) == version).map(|write| write.1).collect();
+            return Err(format!("{from} was replaced twice; writes of its version: {same:?}"));
         }
     }
     Ok(())

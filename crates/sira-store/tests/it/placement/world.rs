@@ -135,6 +135,7 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
                 for _ in 0..CLIENTS {
                     clients.push(tokio::task::spawn_local(client(
                         Rc::clone(&gateway),
+                        Arc::clone(&world.env),
                         SeededRandom::new(random.next_u64()),
                         Rc::clone(&world.time),
                         Rc::clone(&world.calls),
@@ -212,11 +213,14 @@ async fn read(
 
 async fn client(
     gateway: Rc<PlacedBackend>,
+    env: Arc<SimEnv>,
     mut random: SeededRandom,
     time: Rc<AtomicU64>,
     calls: Calls,
 ) {
     for _ in 0..OPERATIONS {
+        // Versions are told apart by the clock first, so it must not stand still.
+        env.advance_ms(random.next_u64() % 2);
         let key = KEYS[(random.next_u64() % 2) as usize];
         let value = time.load(Ordering::Relaxed) << 20 | random.next_u64() >> 48 << 4 | 1;
         let bytes = bytes::Bytes::copy_from_slice(&value.to_le_bytes());

@@ -1,0 +1,176 @@
+//! What a client goes by: backends, rules, keys, and what each namespace asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::StorageBackend;
+use crate::cache::CacheOptions;
+use crate::error::{Result, StorageError};
+use crate::key::check_namespace;
+use crate::options::{CompressionType, Durability, EncryptionType};
+use crate::placement::Catalog;
+use crate::router::StorageRouter;
+use crate::seal::{Keyring, SealOptions};
+
+/// What one namespace asks. The default asks nothing of its own.
+#[derive(Debug, Clone, Default)]
+pub struct NamespacePolicy {
+    /// Names of the backends that its objects may lie on, best first. None at all: where the router
+    /// says, else on the default backend.
+    pub backends: Vec<String>,
+    /// Lies on its first backend, or else the default one, and nowhere else, as other programs write
+    /// to it there: past router, catalog, seal and cache.
+    pub direct: bool,
+    /// Compression of values whose writes name none; `None` is the plan's.
+    pub compression: Option<CompressionType>,
+    /// How hard to compress, see [`crate::StorageOptions::compression_level`].
+    pub compression_level: Option<i32>,
+    /// Encryption of values whose writes name none; `None` is the plan's.
+    pub encryption: Option<EncryptionType>,
+    /// Time to live of objects whose writes name none.
+    pub ttl: Option<Duration>,
+    /// When writes are answered that do not say; `None` follows the backend's setting.
+    pub durability: Option<Durability>,
+    /// Tiers in front of its backends. Where values are encrypted they keep them so.
+    pub cache: Option<CacheOptions>,
+}
+
+impl NamespacePolicy {
+    /// A namespace that lies on one backend.
+    #[must_use]
+    pub fn on(backend: impl Into<String>) -> Self {
+        Self { backends: vec![backend.into()], ..Self::default() }
+    }
+}
+
+/// Everything that a [`StorageClient`](crate::StorageClient) goes by. It is applied as a whole, see
+/// [`StorageClient::apply`](crate::StorageClient::apply).
+#[derive(Debug, Clone, Default)]
+pub struct StoragePlan {
+    /// Backends by name, with the layers that they are to have.
+    pub backends: BTreeMap<String, Arc<dyn StorageBackend>>,
+    /// Where objects go that no rule is about; must be one of the backends.
+    pub default_backend: Option<String>,
+    /// Chooses backends for objects, where a namespace leaves a choice. Needs a catalog.
+    pub router: Option<Arc<StorageRouter>>,
+    /// Where objects lie. Without one every namespace lies on one backend, and what a namespace
+    /// stored before its backend was changed is not found there.
+    pub catalog: Option<Catalog>,
+    /// Keys of encrypted values.
+    pub keyring: Arc<Keyring>,
+    /// How values are sealed where neither the write nor the namespace says.
+    pub seal: SealOptions,
+    /// What namespaces ask, by name. A client that is not scoped to one goes by `default`.
+    pub namespaces: BTreeMap<String, NamespacePolicy>,
+}
+
+impl StoragePlan {
+    /// Checks that the parts go together.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] for the name of a backend that there is not,
+    /// [`StorageError::InvalidInput`] for a name that can name no namespace, a namespace with
+    /// several backends and no catalog, a direct one that asks for more, a router without a catalog,
+    /// and a key that the keyring does
+    /// not have.
+    pub fn check(&self) -> Result<()> {
+        if let Some(name) = &self.default_backend {
+            self.find(name)?;
+        }
+        if self.router.is_some() && self.catalog.is_none() {
+            return Err(StorageError::invalid_input(
+                "a router spreads objects over backends, and without a catalog they are not found \
+                 again: give the plan a catalog",
+            ));
+        }
+        self.seal.check(&self.keyring)?;
+        for (namespace, policy) in &self.namespaces {
+            let located = |error: StorageError| error.with_namespace(namespace);
+            check_namespace(namespace).map_err(located)?;
+            for name in &policy.backends {
+                self.find(name).map_err(located)?;
+            }
+            if policy.direct
+                && (policy.backends.len() > 1
+                    || policy.compression.is_some_and(|kind| kind != CompressionType::None)
+                    || policy.encryption.as_ref().is_some_and(|kind| *kind != EncryptionType::None)
+                    || policy.cache.is_some())
+            {
+                return Err(located(StorageError::invalid_input(
+                    "other programs write to the namespace: it lies on one backend, as it comes, \
+                     without a cache",
+                )));
+            }
+            if policy.backends.len() > 1 && self.catalog.is_none() {
+                return Err(located(StorageError::invalid_input(
+                    "a namespace over several backends needs a catalog of where its objects lie",
+                )));
+            }
+            self.seal_of(namespace).check(&self.keyring).map_err(located)?;
+        }
+        Ok(())
+    }
+
+    /// The backend of this name.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when there is none.
+    pub(super) fn find(&self, name: &str) -> Result<&Arc<dyn StorageBackend>> {
+        self.backends.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.backends.keys().map(String::as_str).collect();
+            StorageError::not_found(format!(
+                "no backend of this name is registered; there are [{}]",
+                known.join(", ")
+            ))
+            .with_backend(name)
+        })
+    }
+
+    /// The backend that a namespace lies on where nothing else is said: its first, else the default.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] when there is none.
+    pub(super) fn home(&self, namespace: &str) -> Result<(&str, &Arc<dyn StorageBackend>)> {
+        let own = self.namespaces.get(namespace).and_then(|policy| policy.backends.first());
+        let Some(name) = own.or(self.default_backend.as_ref()) else {
+            return Err(StorageError::not_found(
+                "no backend is registered; call StorageClient::register_backend first",
+            ));
+        };
+        Ok((name, self.find(name)?))
+    }
+
+    /// The catalog, for a namespace that is kept in it.
+    pub(super) fn catalog_of(&self, namespace: &str) -> Option<&Catalog> {
+        let direct = self.namespaces.get(namespace).is_some_and(|policy| policy.direct);
+        self.catalog.as_ref().filter(|_| !direct)
+    }
+
+    /// Name of the one backend that holds all of a namespace, whatever is done; `None` where the
+    /// catalog knows.
+    #[must_use]
+    pub fn backend_of(&self, namespace: &str) -> Option<&str> {
+        match self.catalog_of(namespace) {
+            Some(_) => None,
+            None => self.home(namespace).ok().map(|(name, _)| name),
+        }
+    }
+
+    /// How values of a namespace are sealed whose writes do not say.
+    pub(super) fn seal_of(&self, namespace: &str) -> SealOptions {
+        let mut seal = self.seal.clone();
+        if let Some(policy) = self.namespaces.get(namespace) {
+            if let Some(compression) = policy.compression {
+                (seal.compression, seal.compression_level) = (compression, None);
+            }
+            if policy.compression_level.is_some() {
+                seal.compression_level = policy.compression_level;
+            }
+            if let Some(encryption) = &policy.encryption {
+                seal.encryption = encryption.clone();
+            }
+        }
+        seal
+    }
+}

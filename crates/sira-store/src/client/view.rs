@@ -1,0 +1,220 @@
+//! A namespace as the client shows it: cache, seal, placement and the namespace's own defaults
+//! around its backends.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::choice::Choice;
+use super::observe::Observer;
+use super::plan::{NamespacePolicy, StoragePlan};
+use crate::backend::{
+    BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
+    Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
+};
+use crate::cache::CacheBackend;
+use crate::env::SystemEnv;
+use crate::error::Result;
+use crate::layers::Layered;
+use crate::options::{Condition, Durability, StorageOptions};
+use crate::placement::{Catalog, PlacedBackend};
+use crate::sealing::SealingBackend;
+use crate::version::Version;
+
+/// Namespace that engines show outside of any, and that an unscoped client goes by.
+pub(super) const NAMESPACE_DEFAULT: &str = "default";
+
+/// A namespace, composed.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) backend: Arc<dyn StorageBackend>,
+    /// Of `backend`, which need not be asked for them each time.
+    pub(super) capabilities: Capabilities,
+    /// Name of the one backend that holds the namespace; `None` where several may.
+    pub(super) at: Option<Arc<str>>,
+    /// The same without cache and seal, where several may.
+    pub(super) placed: Option<Arc<PlacedBackend>>,
+    /// Whether a cache is part of it, which must not be in use twice.
+    pub(super) cached: bool,
+}
+
+impl View {
+    /// Composes the namespace of this name; without its cache unless `may_cache`.
+    pub(super) async fn compose(
+        plan: &StoragePlan,
+        namespace: &str,
+        may_cache: bool,
+    ) -> Result<Self> {
+        let unchanged = NamespacePolicy::default();
+        let policy = plan.namespaces.get(namespace).unwrap_or(&unchanged);
+        let (home, backend) = plan.home(namespace)?;
+        let (mut backend, at, placed) = match plan.catalog_of(namespace) {
+            None => {
+                let inside = inside(backend, namespace).await;
+                (inside.map_err(|error| error.with_backend(home))?, Some(home.into()), None)
+            }
+            Some(catalog) => {
+                let placed = place(plan, catalog, policy, namespace, home).await?;
+                let placed = Arc::new(placed);
+                (Arc::clone(&placed) as Arc<dyn StorageBackend>, None, Some(placed))
+            }
+        };
+        let seal = plan.seal_of(namespace);
+        let cache = policy.cache.clone().filter(|_| may_cache);
+        let cached = cache.is_some();
+        // What is kept of encrypted values is encrypted too; of others it is ready to be served.
+        let encrypted = seal.is_encrypted();
+        if let (true, Some(options)) = (encrypted, &cache) {
+            backend = Arc::new(CacheBackend::new(backend, options.clone())?);
+        }
+        if !policy.direct {
+            let keyring = Arc::clone(&plan.keyring);
+            backend = Arc::new(SealingBackend::new(backend, namespace, keyring, seal));
+        }
+        if let (false, Some(options)) = (encrypted, cache) {
+            backend = Arc::new(CacheBackend::new(backend, options)?);
+        }
+        if policy.ttl.is_some() || policy.durability.is_some() {
+            let (ttl, durability) = (policy.ttl, policy.durability);
+            backend = Arc::new(WithDefaults { inner: backend, ttl, durability });
+        }
+        Ok(Self { capabilities: backend.capabilities(), backend, at, placed, cached })
+    }
+}
+
+/// The namespace of this name on a backend.
+async fn inside(
+    backend: &Arc<dyn StorageBackend>,
+    namespace: &str,
+) -> Result<Arc<dyn StorageBackend>> {
+    match namespace {
+        NAMESPACE_DEFAULT => Ok(Arc::clone(backend)),
+        name => backend.namespace(name).await,
+    }
+}
+
+/// A namespace over every backend that can share one.
+async fn place(
+    plan: &StoragePlan,
+    catalog: &Catalog,
+    policy: &NamespacePolicy,
+    namespace: &str,
+    home: &str,
+) -> Result<PlacedBackend> {
+    let mut backends = BTreeMap::new();
+    for (name, backend) in &plan.backends {
+        let capabilities = backend.capabilities();
+        let asked = name == home || policy.backends.contains(name);
+        let can_share = capabilities.conditional && capabilities.exact_versions;
+        if !(asked || can_share) {
+            continue;
+        }
+        let mut view =
+            inside(backend, namespace).await.map_err(|error| error.with_backend(name))?;
+        if let Some(router) = &plan.router {
+            let router = Arc::clone(router);
+            let observer = Observer { router, backend: name.clone(), namespace: namespace.into() };
+            view = Arc::new(Layered::new(view, Arc::new(observer)));
+        }
+        backends.insert(name.clone(), view);
+    }
+    let choice = Choice {
+        backends: policy.backends.clone(),
+        fallback: home.to_owned(),
+        router: plan.router.clone(),
+    };
+    let env = Arc::new(SystemEnv);
+    PlacedBackend::open(catalog, namespace, home, backends, Arc::new(choice), env).await
+}
+
+/// Fills in what writes do not say.
+struct WithDefaults {
+    inner: Arc<dyn StorageBackend>,
+    ttl: Option<Duration>,
+    durability: Option<Durability>,
+}
+
+impl WithDefaults {
+    fn fill(&self, mut options: StorageOptions) -> StorageOptions {
+        if options.ttl.is_none() && options.expires_at_ms.is_none() {
+            options.ttl = self.ttl;
+        }
+        options.durability = options.durability.or(self.durability);
+        options
+    }
+}
+
+impl fmt::Debug for WithDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithDefaults")
+            .field("inner", &self.inner)
+            .field("ttl", &self.ttl)
+            .field("durability", &self.durability)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl StorageBackend for WithDefaults {
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        self.inner.put(key, value, self.fill(options)).await
+    }
+
+    async fn put_stream(
+        &self,
+        key: &str,
+        body: ByteStream,
+        options: StorageOptions,
+    ) -> Result<Version> {
+        self.inner.put_stream(key, body, self.fill(options)).await
+    }
+
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
+        self.inner.read(key, options).await
+    }
+
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool> {
+        self.inner.remove(key, condition).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectHead>> {
+        self.inner.head(key).await
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool> {
+        self.inner.exists(key).await
+    }
+
+    async fn list(&self, options: ListOptions) -> Result<ListPage> {
+        self.inner.list(options).await
+    }
+
+    async fn batch(&self, mut operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
+        for operation in &mut operations {
+            if let BatchOperation::Put { options, .. } = operation {
+                *options = self.fill(std::mem::take(options));
+            }
+        }
+        self.inner.batch(operations).await
+    }
+
+    async fn stats(&self) -> Result<StorageStats> {
+        self.inner.stats().await
+    }
+
+    async fn health_check(&self) -> HealthStatus {
+        self.inner.health_check().await
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.inner.flush().await
+    }
+}
