@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cassandra")]
 pub mod cassandra;
+pub mod config;
 #[cfg(any(feature = "cassandra", feature = "mongodb", feature = "opensearch"))]
 mod deadline;
 #[cfg(feature = "etcd")]

@@ -11,6 +11,7 @@
 
 #[cfg(feature = "cassandra")]
 mod cassandra;
+mod config;
 mod conform;
 mod contract;
 #[cfg(feature = "all")]
@@ -23,6 +24,8 @@ mod filesystem;
 mod layers;
 #[cfg(any(feature = "rocksdb", feature = "sled"))]
 mod local;
+#[cfg(all(feature = "postgres", feature = "redis", feature = "object-store", feature = "sqlite"))]
+mod migration;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 #[cfg(feature = "mysql")]
