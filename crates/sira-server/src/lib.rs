@@ -1,6 +1,6 @@
 //! HTTP and RESP front ends of Sira.
 //!
-//! [`Server::start`] binds both doors over one engine. HTTP lives in [`http`]; the routes are
+//! [`Server::start`] binds both doors over one [`Storage`]. HTTP lives in [`http`]; the routes are
 //! described by [`openapi`].
 
 pub mod auth;
@@ -13,8 +13,10 @@ pub mod metrics;
 pub mod problem;
 pub mod resp;
 pub mod server;
+pub mod storage;
 
 pub use config::{LogFormat, Secret, ServerConfig};
 pub use error::ServerError;
 pub use http::openapi::openapi;
 pub use server::Server;
+pub use storage::Storage;

@@ -39,6 +39,7 @@ use command::Failure;
 use mailbox::{Mailbox, Message};
 use session::Session;
 use shared::Shared;
+pub(crate) use shared::namespace_name;
 use worker::Worker;
 
 #[cfg(feature = "fuzzing")]

@@ -1,4 +1,4 @@
-//! The server: both doors over one engine.
+//! The server: both doors over one storage.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sira_store::StorageError;
-use sira_store::embedded::{EmbeddedBackend, Engine};
+use sira_store::embedded::Engine;
 use tokio::sync::watch;
 
 use crate::config::ServerConfig;
@@ -16,6 +16,7 @@ use crate::http::listener::HttpDoor;
 use crate::http::routes;
 use crate::metrics::{self, HttpMetrics};
 use crate::resp::{OnShutdown, RespConfig, RespServer};
+use crate::storage::Storage;
 
 /// A running server.
 #[derive(Debug)]
@@ -34,8 +35,9 @@ impl Server {
     /// # Errors
     /// [`ServerError::Exposed`] for an address beyond loopback without a token,
     /// [`ServerError::Bind`] for an address that cannot be bound.
-    pub async fn start(engine: Arc<Engine>, config: ServerConfig) -> Result<Self, ServerError> {
+    pub async fn start(storage: Storage, config: ServerConfig) -> Result<Self, ServerError> {
         config.check()?;
+        let engine = Arc::clone(&storage.engine);
         let (request_shutdown, shutdown_requested) = watch::channel(false);
         let resp = start_resp(Arc::clone(&engine), &config, request_shutdown).await?;
         let resp_addr = resp.local_addr();
@@ -43,8 +45,7 @@ impl Server {
 
         let counters =
             Arc::new(HttpMetrics::new(routes::table().iter().map(|route| route.pattern)));
-        let store = EmbeddedBackend::new(Arc::clone(&engine));
-        let app = App::new(store, &config, Arc::clone(&counters));
+        let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);
         app.add_metrics(Box::new(move |out| {
             let stats = door.lock().as_ref().map(RespServer::stats);

@@ -1,5 +1,6 @@
 //! What all handlers share.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,14 +9,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::Request;
-use sira_store::embedded::EmbeddedBackend;
+use sira_store::client::OpenNamespace;
+use sira_store::embedded::{EmbeddedBackend, ObjectReader};
 use sira_store::env::Env;
-use sira_store::{Durability, StorageError};
+use sira_store::placement::Catalog;
+use sira_store::{
+    Durability, ObjectHead, Result as StorageResult, StorageBackend, StorageClient, StorageError,
+};
+
+use sira_store::layers::MetricsCollector;
 
 use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::http::body::{BodyReader, UploadBudget};
+use crate::http::migrations::Migrations;
 use crate::metrics::{HttpMetrics, TextWriter};
 use crate::problem::Problem;
+use crate::storage::{EMBEDDED, Storage};
 
 /// Writes the metrics of another door.
 pub type MetricsWriter = Box<dyn Fn(&mut TextWriter) + Send + Sync>;
@@ -26,6 +35,8 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     store: EmbeddedBackend,
+    client: StorageClient,
+    collector: Arc<MetricsCollector>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -34,6 +45,7 @@ struct Shared {
     budget: UploadBudget,
     metrics: Arc<HttpMetrics>,
     other_metrics: OnceLock<MetricsWriter>,
+    migrations: Migrations,
     draining: AtomicBool,
 }
 
@@ -44,36 +56,65 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// The shared part of a server over this store.
+    /// The shared part of a server over this storage.
     #[must_use]
-    pub fn new(store: EmbeddedBackend, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
+    pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
+        let Storage { engine, client, collector } = storage;
+        let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
             started: env.monotonic(),
             env,
             store,
+            client,
+            collector,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
             budget: UploadBudget::new(config.http.upload_bytes_max),
             metrics,
             other_metrics: OnceLock::new(),
+            migrations: Migrations::default(),
             draining: AtomicBool::new(false),
         }))
     }
 
-    /// The store, in any namespace.
+    /// The embedded engine's store.
     #[must_use]
     pub fn store(&self) -> &EmbeddedBackend {
         &self.0.store
+    }
+
+    /// The client over every backend.
+    #[must_use]
+    pub fn client(&self) -> &StorageClient {
+        &self.0.client
+    }
+
+    /// Figures of the backends.
+    #[must_use]
+    pub fn collector(&self) -> &MetricsCollector {
+        &self.0.collector
+    }
+
+    /// The namespace of this name to read from, if it is there; reading makes none.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn find_namespace(&self, name: &str) -> StorageResult<Option<Namespace>> {
+        let engine = self.0.store.find_namespace(name)?;
+        if Catalog::owns(name) || (engine.is_none() && !self.may_lie_elsewhere(name).await?) {
+            return Ok(None);
+        }
+        self.open(name, engine).await.map(Some)
     }
 
     /// The namespace of this name to read from.
     ///
     /// # Errors
     /// 404 when it is not there; reading makes none.
-    pub fn namespace(&self, name: &str) -> Result<EmbeddedBackend, Problem> {
-        self.0.store.find_namespace(name)?.ok_or_else(|| {
+    pub async fn namespace(&self, name: &str) -> Result<Namespace, Problem> {
+        self.find_namespace(name).await?.ok_or_else(|| {
             Problem::not_found(format!(
                 "there is no namespace {name:?}; the first write to it makes it"
             ))
@@ -84,24 +125,90 @@ impl App {
     ///
     /// # Errors
     /// The store's.
-    pub async fn make_namespace(&self, name: &str) -> Result<EmbeddedBackend, StorageError> {
-        if let Some(found) = self.0.store.find_namespace(name)? {
-            return Ok(found);
+    pub async fn make_namespace(&self, name: &str) -> StorageResult<Namespace> {
+        let mut engine = self.0.store.find_namespace(name)?;
+        if Catalog::owns(name) {
+            return Err(StorageError::permission_denied(
+                "the namespace belongs to the catalog of where objects lie; choose another name",
+            )
+            .with_namespace(name));
         }
-        let (store, name) = (self.0.store.clone(), name.to_owned());
-        // Making it waits for the disk.
-        tokio::task::spawn_blocking(move || store.namespace(&name)).await.map_err(shutting_down)?
+        if engine.is_none() && self.lies_on_engine(name) {
+            let (store, name) = (self.0.store.clone(), name.to_owned());
+            // Making it waits for the disk.
+            let made = tokio::task::spawn_blocking(move || store.namespace(&name));
+            engine = Some(made.await.map_err(shutting_down)??);
+        }
+        self.open(name, engine).await
+    }
+
+    async fn open(&self, name: &str, engine: Option<EmbeddedBackend>) -> StorageResult<Namespace> {
+        let open = self.0.client.namespace(name).open().await?;
+        let engine = engine.filter(|_| open.at.as_deref() == Some(EMBEDDED));
+        Ok(Namespace { open, engine })
+    }
+
+    /// Whether the plan puts the whole namespace on the embedded engine.
+    fn lies_on_engine(&self, name: &str) -> bool {
+        self.0.client.plan().backend_of(name) == Some(EMBEDDED)
+    }
+
+    /// Whether the namespace is there, or might be, on another backend than the embedded engine.
+    async fn may_lie_elsewhere(&self, name: &str) -> StorageResult<bool> {
+        let plan = self.0.client.plan();
+        if plan.namespaces.contains_key(name) {
+            return Ok(true);
+        }
+        match &plan.catalog {
+            Some(catalog) => Ok(catalog.record(name).await?.is_some()),
+            None => Ok(plan.default_backend.as_deref() != Some(EMBEDDED)),
+        }
+    }
+
+    /// Names of the namespaces that are known here: those of the embedded engine, the plan and the
+    /// catalog, in byte order; and how many keys they have, where one engine tells.
+    ///
+    /// # Errors
+    /// The catalog's.
+    pub async fn namespaces(&self) -> StorageResult<BTreeMap<String, Option<u64>>> {
+        let plan = self.0.client.plan();
+        let engine = self.0.store.engine();
+        let mut names: BTreeMap<String, Option<u64>> =
+            plan.namespaces.keys().map(|name| (name.clone(), None)).collect();
+        if let Some(catalog) = &plan.catalog {
+            names.extend(catalog.namespaces().await?.into_iter().map(|name| (name, None)));
+        }
+        for (name, id) in engine.namespaces() {
+            if !Catalog::owns(&name) {
+                let keys = self.lies_on_engine(&name).then(|| engine.count(id));
+                names.insert(name, keys);
+            }
+        }
+        Ok(names)
     }
 
     /// Drops a namespace; says whether it was there.
     ///
     /// # Errors
     /// The store's.
-    pub async fn drop_namespace(&self, name: &str) -> Result<bool, StorageError> {
+    pub async fn drop_namespace(&self, name: &str) -> StorageResult<bool> {
+        let Some(found) = self.find_namespace(name).await? else { return Ok(false) };
+        let client = self.0.client.namespace(name);
+        if found.engine.is_none() {
+            client.clear().await?;
+        }
         let (store, name) = (self.0.store.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || store.drop_namespace(&name))
             .await
-            .map_err(shutting_down)?
+            .map_err(shutting_down)??;
+        client.forget();
+        Ok(true)
+    }
+
+    /// Migrations that were begun here.
+    #[must_use]
+    pub fn migrations(&self) -> &Migrations {
+        &self.0.migrations
     }
 
     /// Clocks and random numbers.
@@ -122,10 +229,12 @@ impl App {
         self.0.token.as_ref()
     }
 
-    /// Durability of writes that name none.
+    /// Durability of writes to a namespace that name none.
     #[must_use]
-    pub fn durability(&self) -> Durability {
-        self.0.durability
+    pub fn durability(&self, namespace: &str) -> Durability {
+        let plan = self.0.client.plan();
+        let own = plan.namespaces.get(namespace).and_then(|policy| policy.durability);
+        own.unwrap_or(self.0.durability)
     }
 
     /// Counters of this door.
@@ -167,6 +276,34 @@ impl App {
             self.0.budget.clone(),
             Arc::clone(&self.0.metrics),
         )
+    }
+}
+
+/// A namespace, and the embedded engine's view of it where all of it lies there.
+#[derive(Debug)]
+pub struct Namespace {
+    open: OpenNamespace,
+    engine: Option<EmbeddedBackend>,
+}
+
+impl Namespace {
+    /// The object under a key, to be read piece by piece, where the engine can and its bytes are
+    /// stored as they came.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn open_object(&self, key: &str) -> StorageResult<Option<(ObjectHead, ObjectReader)>> {
+        let Some(engine) = &self.engine else { return Ok(None) };
+        let opened = engine.open_object(key)?;
+        Ok(opened.filter(|(head, _)| head.metadata.seal.is_none()))
+    }
+}
+
+impl std::ops::Deref for Namespace {
+    type Target = dyn StorageBackend;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.open.backend
     }
 }
 

@@ -8,15 +8,14 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sira_store::{
-    BatchOperation, BatchResult, Condition, Metadata, Object, StorageBackend, StorageError,
-    StorageOptions,
+    BatchOperation, BatchResult, Condition, Metadata, Object, StorageError, StorageOptions,
 };
 use utoipa::ToSchema;
 
 use crate::http::app::App;
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::ttl::ttl_from_seconds;
-use crate::http::{json, path, write};
+use crate::http::{json, path, query, write};
 use crate::limits;
 use crate::problem::{Problem, retryable, status};
 
@@ -123,7 +122,10 @@ pub struct OperationResult {
 
 /// Runs operations as one step.
 ///
-/// When a write fails, nothing is written, and the problem document carries the `results`. Only
+/// When a write fails, nothing is written, and the problem document carries the `results`. Where the
+/// namespace lies on backends that have no such step, several writes are refused unless
+/// `atomic=false` asks for each of them by itself; then 200 is answered, and the `results` say which
+/// took effect. Only
 /// `POST` means the batch: an object under the key `_batch` is reached by the other methods.
 #[utoipa::path(
     post,
@@ -131,11 +133,12 @@ pub struct OperationResult {
     tag = "objects",
     params(
         ("namespace" = String, Path, description = "Namespace; the first write makes it"),
+        ("atomic" = Option<bool>, Query, description = "`false` takes operations that cannot be one step"),
         ("Sira-Durability" = Option<String>, Header, description = "`sync`, `interval:MS` or `none`"),
     ),
     request_body = BatchRequest,
     responses(
-        (status = 200, description = "All writes took effect", body = BatchAnswer),
+        (status = 200, description = "All writes took effect, or were answered by themselves", body = BatchAnswer),
         (status = "4XX", description = "Nothing was written", body = ProblemDocument, content_type = PROBLEM_JSON),
         (status = "5XX", description = "Failed", body = ProblemDocument, content_type = PROBLEM_JSON),
     )
@@ -143,7 +146,12 @@ pub struct OperationResult {
 pub async fn run(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let below = request.uri().path().strip_prefix("/v1/").unwrap_or_default();
     let namespace = path::namespace(below)?;
-    let durability = write::durability(request.headers(), app.durability())?;
+    let mut whole = true;
+    query::read(request.uri().query(), &["atomic"], |name, value| {
+        whole = query::flag(name, &value)?;
+        Ok(())
+    })?;
+    let durability = write::durability(request.headers(), app.durability(&namespace))?;
     let (batch, _share) = json::read::<BatchRequest>(&app, request).await?;
     let operations = batch
         .operations
@@ -164,8 +172,18 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
     let store = if keys.iter().any(|(_, is_write)| *is_write) {
         app.make_namespace(&namespace).await?
     } else {
-        app.namespace(&namespace)?
+        app.namespace(&namespace).await?
     };
+    let atomic = store.capabilities().atomic_batch;
+    let writes = keys.iter().filter(|(_, is_write)| *is_write).count();
+    if whole && writes > 1 && !atomic {
+        return Err(StorageError::unsupported(
+            "the namespace's backends do not write several objects as one step; send the writes one \
+             by one, or with ?atomic=false, which answers each by itself",
+        )
+        .with_namespace(namespace)
+        .into());
+    }
     let answers = store.batch(operations).await?;
 
     let mut failed: Option<Problem> = None;
@@ -179,7 +197,7 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
         }
         results.push(OperationResult::new(key, answer, &mut room));
     }
-    match failed {
+    match failed.filter(|_| atomic || writes == 1) {
         None => json::answer(StatusCode::OK, &BatchAnswer { results }),
         Some(problem) => {
             let results = serde_json::to_value(results).unwrap_or_default();

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{HeaderValue, LOCATION};
 use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
-use sira_store::{Metadata, ReadOptions, StorageBackend, StorageError, StorageOptions};
+use sira_store::{Metadata, ReadOptions, StorageError, StorageOptions};
 use utoipa::ToSchema;
 
 use crate::http::app::App;
@@ -92,7 +92,7 @@ pub async fn store(State(app): State<App>, request: Request) -> Result<Response,
             user: body.metadata,
             ..Metadata::default()
         },
-        durability: Some(app.durability()),
+        durability: Some(app.durability(NAMESPACE)),
         ..StorageOptions::default()
     };
     let has_ttl = options.ttl.is_some();
@@ -130,7 +130,7 @@ pub async fn store(State(app): State<App>, request: Request) -> Result<Response,
 )]
 pub async fn retrieve(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let key = key_of(request.uri())?;
-    let Some(store) = app.store().find_namespace(NAMESPACE)? else {
+    let Some(store) = app.find_namespace(NAMESPACE).await? else {
         return Err(absent(NAMESPACE, &key));
     };
     let object = store.read(&key, ReadOptions::default()).await?;
@@ -172,7 +172,7 @@ pub async fn retrieve(State(app): State<App>, request: Request) -> Result<Respon
 )]
 pub async fn remove(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let key = key_of(request.uri())?;
-    let removed = match app.store().find_namespace(NAMESPACE)? {
+    let removed = match app.find_namespace(NAMESPACE).await? {
         Some(store) => store.delete(&key).await?,
         None => false,
     };

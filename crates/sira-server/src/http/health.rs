@@ -1,16 +1,46 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use sira_store::{HealthStatus, StorageBackend};
+use serde::Serialize;
+use sira_store::layers::StorageMetrics;
+use sira_store::{HealthStatus, StorageBackend, StorageStats};
+use utoipa::ToSchema;
 
 use crate::http::app::App;
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
-use crate::http::query;
+use crate::http::{json, query};
 use crate::metrics::{Kind, TextWriter};
 use crate::problem::Problem;
+use crate::storage::EMBEDDED;
+
+/// How the backends beside the embedded engine do. One that is down takes the gateway out of service
+/// only where it is the default: other namespaces are served all the same.
+async fn others(app: &App) -> Vec<(String, HealthStatus)> {
+    let plan = app.client().plan();
+    let mut checks = tokio::task::JoinSet::new();
+    for (name, backend) in plan.backends.iter().filter(|(name, _)| *name != EMBEDDED) {
+        let (name, backend) = (name.clone(), Arc::clone(backend));
+        checks.spawn(async move { (name, backend.health_check().await) });
+    }
+    let mut found = checks.join_all().await;
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, status) in &mut found {
+        if plan.default_backend.as_ref() != Some(name)
+            && let HealthStatus::Critical(reason) = status
+        {
+            *status = HealthStatus::Warning(std::mem::take(reason));
+        }
+        *name = format!("backend {name}");
+    }
+    found
+}
 
 fn text(content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
@@ -52,7 +82,9 @@ pub async fn readyz(State(app): State<App>, request: Request) -> Result<Response
         true => HealthStatus::Critical("the server shuts down".to_owned()),
         false => HealthStatus::Healthy,
     };
-    let checks = [("shutdown", shutdown), ("engine", app.store().health_check().await)];
+    let mut checks = vec![("shutdown".to_owned(), shutdown)];
+    checks.push(("engine".to_owned(), app.store().health_check().await));
+    checks.extend(others(&app).await);
     let failed = checks.iter().find_map(|(name, status)| match status {
         HealthStatus::Critical(reason) => Some(format!("{name}: {reason}")),
         HealthStatus::Healthy | HealthStatus::Warning(_) => None,
@@ -95,6 +127,7 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
     out.metric("sira_uptime_seconds", Kind::Gauge, "Time since the server started.", uptime);
     app.metrics().write(&mut out);
     app.write_other_metrics(&mut out);
+    app.collector().write(&mut out);
     let stats = app.store().stats().await?;
     for (name, help, value) in [
         ("sira_store_keys", "Keys, expired ones that are not collected yet included.", stats.keys),
@@ -111,6 +144,70 @@ pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
         out.metric("sira_store_available_bytes", Kind::Gauge, help, available as f64);
     }
     Ok(text("text/plain; version=0.0.4; charset=utf-8", out.finish()))
+}
+
+/// Figures of every backend.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Stats {
+    /// Seconds since the server started.
+    pub uptime_s: f64,
+    /// Name of the backend for what no rule is about.
+    pub default_backend: Option<String>,
+    /// The backends by name.
+    pub backends: BTreeMap<String, BackendReport>,
+}
+
+/// Figures of one backend.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BackendReport {
+    /// The engine.
+    pub engine: &'static str,
+    /// `healthy`, `warning` or `critical`, and why.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    pub health: HealthStatus,
+    /// What it holds, where it tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub storage: Option<StorageStats>,
+    /// Its operations: times in milliseconds, those of the last minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub operations: Option<StorageMetrics>,
+}
+
+/// Figures of every backend: health, size, operations, latencies.
+#[utoipa::path(
+    get,
+    path = "/stats",
+    tag = "operations",
+    responses((status = 200, description = "Figures", body = Stats))
+)]
+pub async fn stats(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    query::read(request.uri().query(), &[], |_, _| Ok(()))?;
+    let plan = app.client().plan();
+    let mut asked = tokio::task::JoinSet::new();
+    for (name, backend) in &plan.backends {
+        let (name, backend) = (name.clone(), Arc::clone(backend));
+        asked.spawn(async move {
+            let (health, storage) = (backend.health_check().await, backend.stats().await.ok());
+            let engine = backend.capabilities().name;
+            (name, BackendReport { engine, health, storage, operations: None })
+        });
+    }
+    let mut backends: BTreeMap<String, BackendReport> =
+        asked.join_all().await.into_iter().collect();
+    for (name, operations) in app.collector().all() {
+        if let Some(report) = backends.get_mut(&name) {
+            report.operations = Some(operations);
+        }
+    }
+    let stats = Stats {
+        uptime_s: app.uptime().as_secs_f64(),
+        default_backend: plan.default_backend.clone(),
+        backends,
+    };
+    json::answer(StatusCode::OK, &stats)
 }
 
 /// The same as `/readyz`.
@@ -133,13 +230,14 @@ mod tests {
     use std::sync::Arc;
 
     use http_body::Body as _;
-    use sira_store::embedded::{EmbeddedBackend, Engine, EngineOptions};
+    use sira_store::embedded::{Engine, EngineOptions};
     use tower::Service;
 
     use super::*;
     use crate::config::ServerConfig;
     use crate::http::routes;
     use crate::metrics::HttpMetrics;
+    use crate::storage::Storage;
 
     #[tokio::test]
     async fn a_draining_server_is_not_ready_and_says_why() {
@@ -147,7 +245,7 @@ mod tests {
         let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
         let metrics = Arc::new(HttpMetrics::new([]));
         let app =
-            App::new(EmbeddedBackend::new(engine), &ServerConfig::default(), Arc::clone(&metrics));
+            App::new(Storage::new(engine).unwrap(), &ServerConfig::default(), Arc::clone(&metrics));
         let mut router = routes::router(app.clone());
         let mut status_of = async |path: &str| {
             let request = Request::builder().uri(path).body(Body::empty()).unwrap();

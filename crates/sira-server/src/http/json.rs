@@ -105,7 +105,9 @@ pub fn show(value: &[u8]) -> (Option<String>, Option<String>) {
 mod tests {
     use std::sync::Arc;
 
-    use sira_store::embedded::{EmbeddedBackend, Engine, EngineOptions};
+    use sira_store::embedded::{Engine, EngineOptions};
+
+    use crate::storage::Storage;
 
     use super::*;
     use crate::config::ServerConfig;
@@ -118,7 +120,7 @@ mod tests {
         let mut config = ServerConfig::default();
         config.http.upload_bytes_max = 2 * limits::HTTP_COLLECT_BYTES_MAX;
         let metrics = Arc::new(HttpMetrics::new([]));
-        let app = App::new(EmbeddedBackend::new(engine), &config, metrics);
+        let app = App::new(Storage::new(engine).unwrap(), &config, metrics);
         let document = format!("{:?}", "x".repeat(2 * limits::HTTP_BODY_FREE_BYTES));
         // Without an announced length the share is asked for as bytes come, and never waited for.
         let send = || {

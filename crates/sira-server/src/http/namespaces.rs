@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, Uri};
 use serde::Serialize;
 use sira_store::limits::LIST_LIMIT_MAX;
-use sira_store::{ListOptions, StorageBackend, StorageError};
+use sira_store::{ListOptions, StorageError};
 use utoipa::ToSchema;
 
 use crate::http::app::App;
@@ -28,8 +28,10 @@ pub struct Namespaces {
 pub struct NamespaceEntry {
     /// Its name.
     pub name: String,
-    /// Keys, expired ones that are not collected yet included.
-    pub keys: u64,
+    /// Keys, expired ones that are not collected yet included; left out where the namespace does not
+    /// lie on the embedded engine alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
 }
 
 /// A page of keys.
@@ -86,12 +88,8 @@ pub async fn list_namespaces(
     request: Request,
 ) -> Result<Response, Problem> {
     query::read(request.uri().query(), &[], |_, _| Ok(()))?;
-    let engine = app.store().engine();
-    let namespaces = engine
-        .namespaces()
-        .into_iter()
-        .map(|(name, id)| NamespaceEntry { name, keys: engine.count(id) })
-        .collect();
+    let namespaces = app.namespaces().await?.into_iter();
+    let namespaces = namespaces.map(|(name, keys)| NamespaceEntry { name, keys }).collect();
     json::answer(StatusCode::OK, &Namespaces { namespaces })
 }
 
@@ -129,7 +127,7 @@ pub async fn list_keys(State(app): State<App>, request: Request) -> Result<Respo
         }
         Ok(())
     })?;
-    let store = app.namespace(&namespace)?;
+    let store = app.namespace(&namespace).await?;
     let page = store.list(options).await?;
     let mut entries = Vec::with_capacity(page.entries.len());
     for entry in page.entries {

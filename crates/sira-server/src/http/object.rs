@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{StatusCode, Uri};
 use serde::Serialize;
-use sira_store::embedded::{EmbeddedBackend, ObjectReader};
+use sira_store::embedded::ObjectReader;
 use sira_store::limits::STREAM_VALUE_BYTES_MAX;
 use sira_store::{
     Condition, Object, ObjectHead, ReadOptions, StorageBackend, StorageError, StorageOptions,
@@ -102,17 +102,17 @@ impl WritePlan {
     fn read(app: &App, request: &Request) -> Result<Self, StorageError> {
         let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
         Ok(Self {
+            options: write::options(request.headers(), app.durability(&namespace))?,
+            condition: WriteCondition::read(request.headers())?,
             namespace,
             key,
-            options: write::options(request.headers(), app.durability())?,
-            condition: WriteCondition::read(request.headers())?,
         })
     }
 
     /// Looks at the object before the body is read: a condition that does not hold now is told
     /// before megabytes are sent for nothing.
     async fn check(mut self, app: &App) -> Result<CheckedPlan, Problem> {
-        let head = match app.store().find_namespace(&self.namespace)? {
+        let head = match app.find_namespace(&self.namespace).await? {
             Some(store) => store.head(&self.key).await?,
             None => None,
         };
@@ -205,7 +205,7 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
     let headers = request.headers();
     let conditions = ReadConditions::read(headers)?;
-    let store = app.namespace(&namespace)?;
+    let store = app.namespace(&namespace).await?;
     let asked = headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(ByteRange::parse);
     if conditions.is_empty() && asked.is_none() {
         let object = store.read(&key, ReadOptions::default()).await?;
@@ -228,17 +228,17 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
         };
         let partial = range.is_some();
         let asked_range = range.clone().unwrap_or(0..head.size);
-        if asked_range.end - asked_range.start >= limits::HTTP_PIECEWISE_BYTES_MIN {
-            match store.open_object(&key)? {
-                Some((opened, reader)) if opened.version == head.version => {
-                    return Ok(pieces(opened, reader, asked_range, partial));
-                }
-                _ => continue,
+        if asked_range.end - asked_range.start >= limits::HTTP_PIECEWISE_BYTES_MIN
+            && let Some((opened, reader)) = store.open_object(&key)?
+        {
+            if opened.version != head.version {
+                continue;
             }
+            return Ok(pieces(opened, reader, asked_range, partial));
         }
         // The size and the verdict hold for this version only.
         let options = ReadOptions { range, condition: Condition::IfMatch(head.version) };
-        match read_pinned(&store, &key, options).await? {
+        match read_pinned(&*store, &key, options).await? {
             Some(object) if partial => return Ok(part(object)),
             Some(object) => return Ok(whole(object)),
             None => {}
@@ -252,7 +252,7 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
 
 /// Reads unless the object has changed.
 async fn read_pinned(
-    store: &EmbeddedBackend,
+    store: &dyn StorageBackend,
     key: &str,
     options: ReadOptions,
 ) -> Result<Option<Object>, Problem> {
@@ -281,7 +281,7 @@ async fn read_pinned(
 pub async fn head(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
     let conditions = ReadConditions::read(request.headers())?;
-    let store = app.namespace(&namespace)?;
+    let store = app.namespace(&namespace).await?;
     let head = store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?;
     match conditions.evaluate(head.version) {
         Verdict::Proceed => {}
@@ -316,7 +316,7 @@ pub async fn head(State(app): State<App>, request: Request) -> Result<Response, 
 pub async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
     let condition = WriteCondition::read(request.headers())?;
-    let store = app.namespace(&namespace)?;
+    let store = app.namespace(&namespace).await?;
     let removed = match &condition {
         WriteCondition::Engine(condition) => store.remove(&key, *condition).await?,
         condition => {

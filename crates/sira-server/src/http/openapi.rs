@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
-use crate::http::{batch, data, health, json, namespaces, object};
+use crate::http::{batch, data, health, json, migrations, namespaces, object, route};
 use crate::problem::Problem;
 
 /// A problem document (RFC 9457).
@@ -66,6 +66,12 @@ pub enum Problems {
         health::readyz,
         health::healthz,
         health::metrics,
+        health::stats,
+        route::explain,
+        migrations::list,
+        migrations::begin,
+        migrations::show,
+        migrations::cancel,
         document,
     ),
     components(schemas(ProblemDocument)),

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::http::app::App;
 use crate::http::observe::observe;
-use crate::http::{batch, data, health, namespaces, object, openapi};
+use crate::http::{batch, data, health, migrations, namespaces, object, openapi, route};
 use crate::problem::Problem;
 
 /// One route: its pattern, the methods it answers, and what answers them.
@@ -51,6 +51,14 @@ pub fn table() -> Vec<Route> {
         route(READYZ, &["get"], get(health::readyz)),
         route(HEALTHZ, &["get"], get(health::healthz)),
         route("/metrics", &["get"], get(health::metrics)),
+        route("/migrations", &["get", "post"], get(migrations::list).post(migrations::begin)),
+        route(
+            "/migrations/{id}",
+            &["get", "delete"],
+            get(migrations::show).delete(migrations::cancel),
+        ),
+        route("/route", &["get"], get(route::explain)),
+        route("/stats", &["get"], get(health::stats)),
         route("/openapi.json", &["get"], get(openapi::document)),
     ]
 }

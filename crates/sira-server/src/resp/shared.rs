@@ -24,7 +24,7 @@ use super::session::ClientInfo;
 use super::stats::{LoopStats, RespStats};
 
 /// Name of the namespace of a database.
-fn space_name(database: usize) -> String {
+pub(crate) fn namespace_name(database: usize) -> String {
     format!("db{database}")
 }
 
@@ -91,7 +91,7 @@ impl Shared {
         mailboxes: Box<[Mailbox]>,
     ) -> sira_store::Result<Self> {
         let env = Arc::clone(engine.env());
-        let first = engine.namespace(&space_name(0))?;
+        let first = engine.namespace(&namespace_name(0))?;
         let run_id = (0..3).map(|_| format!("{:016x}", env.random_u64())).collect::<String>();
         let shared = Self {
             spaces: RwLock::new([first; RESP_DATABASES]),
@@ -124,7 +124,7 @@ impl Shared {
     pub(crate) fn reload_spaces(&self) -> sira_store::Result<()> {
         let mut spaces = self.spaces.write();
         for (database, space) in spaces.iter_mut().enumerate() {
-            let found: NamespaceId = self.engine.namespace(&space_name(database))?;
+            let found: NamespaceId = self.engine.namespace(&namespace_name(database))?;
             *space = found;
         }
         self.generation.fetch_add(1, Ordering::Release);
@@ -142,14 +142,14 @@ impl Shared {
     /// Empties databases.
     pub(crate) fn flush(&self, databases: impl Iterator<Item = usize>) -> sira_store::Result<()> {
         for database in databases {
-            self.engine.clear_namespace(&space_name(database))?;
+            self.engine.clear_namespace(&namespace_name(database))?;
         }
         self.reload_spaces()
     }
 
     /// Exchanges two databases.
     pub(crate) fn swap(&self, left: usize, right: usize) -> sira_store::Result<()> {
-        self.engine.swap_namespaces(&space_name(left), &space_name(right))?;
+        self.engine.swap_namespaces(&namespace_name(left), &namespace_name(right))?;
         self.reload_spaces()
     }
 

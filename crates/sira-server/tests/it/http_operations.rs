@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::Value;
-use sira_server::{Secret, Server, ServerError};
+use sira_server::{Secret, Server, ServerError, Storage};
 use sira_store::embedded::{Engine, EngineOptions};
 use tokio::io::AsyncWriteExt;
 
@@ -40,7 +40,7 @@ async fn an_open_door_to_the_network_is_refused() {
     let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
     let mut open = config();
     open.http_addr = "0.0.0.0:0".parse().unwrap();
-    let error = Server::start(engine, open).await.unwrap_err();
+    let error = Server::start(Storage::new(engine).unwrap(), open).await.unwrap_err();
     assert!(matches!(error, ServerError::Exposed { .. }));
     assert!(error.to_string().contains("export SIRA_TOKEN="), "{error}");
 }
@@ -52,7 +52,7 @@ async fn a_taken_port_says_what_to_do() {
     let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
     let mut taken = config();
     taken.http_addr = s.server.http_addr();
-    let error = Server::start(engine, taken).await.unwrap_err();
+    let error = Server::start(Storage::new(engine).unwrap(), taken).await.unwrap_err();
     assert!(matches!(error, ServerError::Bind { door: "HTTP", .. }));
     assert!(error.to_string().contains("--http-addr"), "{error}");
 }
@@ -232,7 +232,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
     let mut tag = String::new();
     for start in 0..2 {
         let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
-        let server = Server::start(engine, config()).await.unwrap();
+        let server = Server::start(Storage::new(engine).unwrap(), config()).await.unwrap();
         let url = format!("http://{}/v1/ns/k", server.http_addr());
         let client = Client::builder().no_proxy().build().unwrap();
         if start == 0 {

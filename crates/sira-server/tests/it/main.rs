@@ -8,6 +8,7 @@ mod http_hostile;
 mod http_list;
 mod http_object;
 mod http_operations;
+mod http_storage;
 mod http_stream;
 mod resp;
 mod support;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
-use sira_server::{Server, ServerConfig};
+use sira_server::{Server, ServerConfig, Storage};
 use sira_store::embedded::{Engine, EngineOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub struct Running {
     pub server: Server,
+    pub storage: Storage,
     pub client: Client,
     _folder: tempfile::TempDir,
 }
@@ -32,9 +33,10 @@ pub async fn start() -> Running {
 pub async fn start_with(config: ServerConfig) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
-    let server = Server::start(engine, config).await.unwrap();
+    let storage = Storage::new(engine).unwrap();
+    let server = Server::start(storage.clone(), config).await.unwrap();
     let client = Client::builder().no_proxy().build().unwrap();
-    Running { server, client, _folder: folder }
+    Running { server, storage, client, _folder: folder }
 }
 
 impl Running {

@@ -1,0 +1,75 @@
+//! What the doors serve from.
+
+use std::sync::Arc;
+
+use sira_store::StorageClient;
+use sira_store::client::{NamespacePolicy, StoragePlan};
+use sira_store::embedded::{EmbeddedBackend, Engine};
+use sira_store::layers::{Layers, MetricsCollector};
+use sira_store::{Result, StorageBackend, StorageError};
+
+use crate::limits::RESP_DATABASES;
+use crate::resp::namespace_name;
+
+/// Name of the embedded engine among the backends.
+pub const EMBEDDED: &str = "embedded";
+
+/// What the doors serve from: the embedded engine, which RESP works on, and the client over every
+/// backend, which HTTP works on.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// The embedded engine.
+    pub engine: Arc<Engine>,
+    /// The client; the embedded engine is one of its backends, under the name [`EMBEDDED`].
+    pub client: StorageClient,
+    /// Figures of the backends.
+    pub collector: Arc<MetricsCollector>,
+}
+
+impl Storage {
+    /// The embedded engine alone.
+    ///
+    /// # Errors
+    /// None that can happen: the plan has one backend.
+    pub fn new(engine: Arc<Engine>) -> Result<Self> {
+        let storage = Self { engine, client: StorageClient::new(), collector: Arc::default() };
+        storage.apply(StoragePlan::default())?;
+        Ok(storage)
+    }
+
+    /// Serves by another plan from now on. The embedded engine is among its backends, and the
+    /// default where it names none; the databases of RESP lie on the engine.
+    ///
+    /// # Errors
+    /// As [`StorageClient::apply`], and [`StorageError::InvalidInput`] for a plan that wants another
+    /// backend under the engine's name, or says something about a database of RESP.
+    pub fn apply(&self, mut plan: StoragePlan) -> Result<()> {
+        if plan.backends.contains_key(EMBEDDED) {
+            return Err(StorageError::invalid_input(
+                "this is the name of the engine in the data folder; choose another for the backend",
+            )
+            .with_backend(EMBEDDED));
+        }
+        plan.backends.insert(EMBEDDED.to_owned(), self.embedded());
+        plan.default_backend.get_or_insert_with(|| EMBEDDED.to_owned());
+        for database in 0..RESP_DATABASES {
+            let direct = NamespacePolicy { direct: true, ..NamespacePolicy::on(EMBEDDED) };
+            let name = namespace_name(database);
+            if plan.namespaces.insert(name.clone(), direct).is_some() {
+                return Err(StorageError::invalid_input(
+                    "this is a database of RESP, which lies on the embedded engine as it comes; \
+                     choose another name for the namespace",
+                )
+                .with_namespace(name));
+            }
+        }
+        self.client.apply(plan)
+    }
+
+    /// The embedded engine as a backend of a plan, with its figures counted.
+    #[must_use]
+    pub fn embedded(&self) -> Arc<dyn StorageBackend> {
+        let backend = Arc::new(EmbeddedBackend::new(Arc::clone(&self.engine)));
+        Layers::new(backend).name(EMBEDDED).metrics(&self.collector).build()
+    }
+}
