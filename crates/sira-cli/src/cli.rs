@@ -90,6 +90,13 @@ pub enum Verb {
     Stat(verbs::stat::StatArgs),
     /// Copy files and folders to and from the store
     Cp(verbs::cp::CpArgs),
+    /// Show figures of every backend of a server
+    Stats,
+    /// Say where objects lie and go, and why
+    #[command(subcommand)]
+    Route(verbs::route::RouteVerb),
+    /// Move objects between the backends of a server
+    Migrate(verbs::migrate::MigrateArgs),
     /// Check, mend and read the log in a folder
     #[command(subcommand)]
     Log(verbs::log::LogVerb),

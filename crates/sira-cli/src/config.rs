@@ -2,7 +2,10 @@
 
 mod example;
 mod file;
+mod nearest;
 mod settings;
+pub mod storage;
+pub mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use crate::failure::{Failure, Outcome};
 pub use example::render as render_example;
 pub use file::check as check_file;
 pub use settings::{SETTINGS, Setting};
+pub use storage::StorageConfig;
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub struct Sourced {
 #[derive(Debug, Clone)]
 pub struct Config {
     values: Vec<Sourced>,
+    storage: StorageConfig,
+    storage_shown: Vec<(String, Sourced)>,
+    file: Option<PathBuf>,
 }
 
 /// Values of the flags of the command line, by setting.
@@ -93,7 +100,7 @@ impl Config {
         let named = file
             .map(Path::to_owned)
             .or_else(|| environment("SIRA_CONFIG").filter(|v| !v.is_empty()).map(PathBuf::from));
-        let from_file = named.map_or_else(|| Ok(Vec::new()), |path| file::read(&path))?;
+        let from_file = named.as_deref().map_or_else(|| Ok(file::Parsed::default()), file::read)?;
         let value_of = |setting: Setting| {
             let spec = setting.spec();
             let flag = flags.0.iter().rev().find(|(of, _)| *of == setting);
@@ -104,13 +111,14 @@ impl Config {
             if let Some(text) = environment(spec.env).filter(|text| !text.is_empty()) {
                 return Sourced { text: Some(text), source: Source::Environment(spec.env) };
             }
-            if let Some((_, value)) = from_file.iter().find(|(of, _)| *of == setting) {
+            if let Some((_, value)) = from_file.values.iter().find(|(of, _)| *of == setting) {
                 return value.clone();
             }
             Sourced { text: spec.default.map(str::to_owned), source: Source::Default }
         };
         let values = SETTINGS.iter().map(|spec| value_of(spec.setting)).collect();
-        let config = Self { values };
+        let (storage, storage_shown) = (from_file.storage, from_file.storage_shown);
+        let config = Self { values, storage, storage_shown, file: named };
         for spec in SETTINGS {
             let value = config.get(spec.setting);
             if let Some(text) = &value.text {
@@ -124,6 +132,21 @@ impl Config {
     pub fn get(&self, setting: Setting) -> &Sourced {
         // `SETTINGS` lists the settings in the order of the enum, which a test checks.
         &self.values[setting as usize]
+    }
+
+    /// What the file says of storage.
+    pub fn storage(&self) -> &StorageConfig {
+        &self.storage
+    }
+
+    /// The configuration file, where one is named.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// What the file says of storage as it stands there: names with dots, values and places.
+    pub fn storage_shown(&self) -> &[(String, Sourced)] {
+        &self.storage_shown
     }
 
     /// A value that has a default or was given; empty otherwise.

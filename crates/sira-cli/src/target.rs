@@ -5,6 +5,7 @@ mod http;
 mod problem;
 
 pub use folder::{holds_store, open_engine};
+pub use http::HttpTarget;
 
 use std::io::Read;
 use std::ops::Range;

@@ -2,66 +2,8 @@
 
 use std::time::Duration;
 
+pub use sira_backends::config::units::{parse_duration, parse_size};
 use sira_store::Durability;
-
-/// Reads a duration such as `500ms`, `90`, `90s`, `15m`, `12h`, `7d` or `1h30m`; a bare number is
-/// seconds.
-///
-/// # Errors
-/// What is wrong and how to write it.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    const HOW: &str = "write a duration as 90, 90s, 500ms, 15m, 12h, 7d or 1h30m";
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
-    }
-    let mut rest = text;
-    let mut total_ms = 0_u64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let (number, after) = rest.split_at(digits);
-        let letters = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(letters);
-        let unit_ms: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(HOW.to_owned()),
-        };
-        let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
-        total_ms =
-            part.and_then(|part| total_ms.checked_add(part)).ok_or_else(|| HOW.to_owned())?;
-        rest = after;
-    }
-    if text.is_empty() { Err(HOW.to_owned()) } else { Ok(Duration::from_millis(total_ms)) }
-}
-
-/// Reads a size such as `512`, `64KiB`, `10MB` or `1G` in bytes; `K`, `M` and `G` are powers of
-/// 1,024, `KB`, `MB` and `GB` of 1,000.
-///
-/// # Errors
-/// How to write it.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: Option<u64> = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "k" | "kib" => Some(1 << 10),
-        "m" | "mib" => Some(1 << 20),
-        "g" | "gib" => Some(1 << 30),
-        "kb" => Some(1_000),
-        "mb" => Some(1_000_000),
-        "gb" => Some(1_000_000_000),
-        _ => None,
-    };
-    number
-        .parse::<u64>()
-        .ok()
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| "write a size as 512, 64KiB, 10MB or 1G".to_owned())
-}
 
 /// Reads `sync`, `interval:MS` or `none`.
 ///

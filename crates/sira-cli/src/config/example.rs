@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::settings::SETTINGS;
 
-/// The file `docs/sira.toml`: every setting with its default.
+/// The sections, commented out: settings begin right after the `#`, words with a space.
+const SECTIONS: &str = include_str!("example/storage.toml");
+
+/// The file `docs/sira.toml`: every setting with its default, and the sections commented out.
 pub fn render() -> String {
     let mut out = String::from(
         "# Configuration of Sira: every setting with its default.\n\
@@ -26,5 +29,5 @@ pub fn render() -> String {
             (None, _) => writeln!(out, "# {} = {:?}", spec.key, spec.example),
         };
     }
-    out
+    out + SECTIONS
 }

@@ -5,30 +5,59 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::nearest::nearest;
 use super::settings::{SETTINGS, Setting};
+use super::storage::{self, SECTIONS, StorageConfig};
 use super::{Source, Sourced};
 use crate::failure::{Failure, Outcome};
 
-/// Values of a file, by setting.
-pub type FileValues = Vec<(Setting, Sourced)>;
+/// What a file says.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// Values by setting.
+    pub values: Vec<(Setting, Sourced)>,
+    /// What it says of storage.
+    pub storage: StorageConfig,
+    /// The same as it stands there.
+    pub storage_shown: Vec<(String, Sourced)>,
+    /// Everything that is wrong.
+    wrong: Vec<Failure>,
+    /// Backends that this program cannot open.
+    not_compiled: Vec<Failure>,
+}
 
 /// Reads a file; the first thing that is wrong is the error.
 ///
 /// # Errors
 /// When the file cannot be read, is no TOML, or holds an unknown name or a value of another type.
-pub fn read(path: &Path) -> Outcome<FileValues> {
-    let text = load(path)?;
-    let (values, mut wrong) = parse(path, &text);
-    if wrong.is_empty() { Ok(values) } else { Err(wrong.swap_remove(0)) }
+pub fn read(path: &Path) -> Outcome<Parsed> {
+    let mut parsed = parse(path, &load(path)?);
+    if parsed.wrong.is_empty() { Ok(parsed) } else { Err(parsed.wrong.swap_remove(0)) }
 }
 
-/// Everything that is wrong with a file, values included.
+/// Everything that is wrong with a file, values and backends that this program cannot open included.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn check(path: &Path) -> Outcome<Vec<Failure>> {
-    let text = load(path)?;
-    let (values, mut wrong) = parse(path, &text);
+    judged(path).map(|(_, wrong)| wrong)
+}
+
+/// What a file says of storage.
+///
+/// # Errors
+/// Everything that is wrong with the file, as [`check`] tells it.
+pub fn read_storage(path: &Path) -> Result<StorageConfig, Vec<Failure>> {
+    match judged(path) {
+        Ok((storage, wrong)) if wrong.is_empty() => Ok(storage),
+        Ok((_, wrong)) => Err(wrong),
+        Err(unreadable) => Err(vec![unreadable]),
+    }
+}
+
+fn judged(path: &Path) -> Outcome<(StorageConfig, Vec<Failure>)> {
+    let Parsed { values, storage, mut wrong, not_compiled, .. } = parse(path, &load(path)?);
+    wrong.extend(not_compiled);
     for (setting, value) in &values {
         let spec = setting.spec();
         if let Some(text) = &value.text
@@ -37,7 +66,7 @@ pub fn check(path: &Path) -> Outcome<Vec<Failure>> {
             wrong.push(super::wrong_value(spec, value, &reason));
         }
     }
-    Ok(wrong)
+    Ok((storage, wrong))
 }
 
 fn load(path: &Path) -> Outcome<String> {
@@ -47,21 +76,19 @@ fn load(path: &Path) -> Outcome<String> {
     })
 }
 
-fn parse(path: &Path, text: &str) -> (FileValues, Vec<Failure>) {
-    let place = |offset: usize| {
-        let (line, column) = line_and_column(text, offset);
-        Source::File { path: path.to_owned(), line, column }
-    };
+fn parse(path: &Path, text: &str) -> Parsed {
+    let place = |offset: usize| place(path, text, offset);
     let (mut values, mut wrong) = (Vec::new(), Vec::new());
-    let table = match DeTable::parse(text) {
-        Ok(table) => table,
+    let mut table = match DeTable::parse(text) {
+        Ok(table) => table.into_inner(),
         Err(error) => {
             let at = place(error.span().map_or(0, |span| span.start));
             wrong.push(Failure::usage(format!("{at}: {}", error.message())));
-            return (values, wrong);
+            return Parsed { wrong, ..Parsed::default() };
         }
     };
-    let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.get_ref().iter().collect();
+    let [storage, namespaces] = SECTIONS.map(|name| storage::take(&mut table, name));
+    let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
         let name: &str = key.get_ref();
@@ -103,20 +130,31 @@ fn parse(path: &Path, text: &str) -> (FileValues, Vec<Failure>) {
             }
         }
     }
-    (values, wrong)
+    let storage = storage::read(path, text, storage, namespaces);
+    wrong.extend(storage.wrong);
+    Parsed {
+        values,
+        storage: storage.config,
+        storage_shown: storage.shown,
+        wrong,
+        not_compiled: storage.not_compiled,
+    }
 }
 
 fn unknown(at: &Source, name: &str) -> Failure {
     let failure = Failure::usage(format!("{at}: unknown setting {name:?}"));
-    let nearest = SETTINGS
-        .iter()
-        .filter(|spec| !spec.secret)
-        .map(|spec| (distance(&name.to_ascii_lowercase().replace('-', "_"), spec.key), spec.key))
-        .min();
-    match nearest {
-        Some((distance, key)) if distance <= key.len() / 2 => failure.hint(format!("{key} = ...")),
-        _ => failure.hint("sira config example"),
+    let keys = SETTINGS.iter().filter(|spec| !spec.secret).map(|spec| spec.key);
+    match nearest(name, keys.chain(SECTIONS)) {
+        Some(section) if SECTIONS.contains(&section) => failure.hint(format!("[{section}]")),
+        Some(key) => failure.hint(format!("{key} = ...")),
+        None => failure.hint("sira config example"),
     }
+}
+
+/// Where a byte of a file stands.
+pub fn place(path: &Path, text: &str, offset: usize) -> Source {
+    let (line, column) = line_and_column(text, offset);
+    Source::File { path: path.to_owned(), line, column }
 }
 
 /// Line and column of a byte offset, both from 1; columns count characters.
@@ -124,25 +162,6 @@ fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
-/// Edits (insert, remove, replace, swap of neighbours) that turn one word into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = vec![0; b.len() + 1];
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1; b.len() + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut best = (last[j] + usize::from(x != y)).min(last[j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
-                best = best.min(before[j - 1] + 1);
-            }
-            row[j + 1] = best;
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

@@ -10,13 +10,16 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use sira_store::embedded::{Engine, EngineOptions};
+use sira_store::placement::Catalog;
+use sira_store::seal::{Keyring, SealOptions};
 use sira_store::{
     BatchOperation, BatchResult, Condition, EmbeddedBackend, ListOptions, ListPage, ObjectHead,
-    ReadOptions, Result, StorageBackend, StorageOptions, Version,
+    ReadOptions, Result, SealingBackend, StorageBackend, StorageError, StorageOptions, Version,
 };
 use tokio::runtime::Runtime;
 
 use super::{Access, Body, Download, Target, WHOLE_BYTES_MAX};
+use crate::config::storage::KeyringSource;
 use crate::config::{Config, Setting};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::path::Location;
@@ -78,6 +81,7 @@ fn explain(root: &Path, failure: Failure) -> Failure {
 pub struct FolderTarget {
     backend: EmbeddedBackend,
     engine: Arc<Engine>,
+    keyring: Arc<Keyring>,
     runtime: Runtime,
 }
 
@@ -94,17 +98,43 @@ impl FolderTarget {
             .enable_all()
             .build()
             .map_err(|error| Failure::io("cannot start threads", &error))?;
-        Ok(Self { backend: EmbeddedBackend::new(Arc::clone(&engine)), engine, runtime })
+        let backend = EmbeddedBackend::new(Arc::clone(&engine));
+        let keyring = config.storage().keyring.as_ref().map(KeyringSource::open).transpose()?;
+        Ok(Self { backend, engine, keyring: Arc::new(keyring.unwrap_or_default()), runtime })
     }
 
-    fn find(&self, namespace: &str) -> Result<Option<EmbeddedBackend>> {
-        self.backend.find_namespace(namespace)
+    /// What is stored in a namespace, opened where it was compressed or encrypted.
+    fn find(&self, namespace: &str) -> Result<Option<SealingBackend>> {
+        self.check_whole(namespace)?;
+        let found = self.backend.find_namespace(namespace)?;
+        Ok(found.map(|found| self.opened(namespace, found)))
+    }
+
+    fn opened(&self, namespace: &str, backend: EmbeddedBackend) -> SealingBackend {
+        let keyring = Arc::clone(&self.keyring);
+        SealingBackend::new(Arc::new(backend), namespace, keyring, SealOptions::default())
+    }
+
+    /// Refuses a namespace of which other backends may hold a part.
+    fn check_whole(&self, namespace: &str) -> Result<()> {
+        let Some(records) = self.backend.find_namespace(Catalog::RECORDS)? else { return Ok(()) };
+        let known = !Catalog::owns(namespace)
+            && self.runtime.block_on(records.exists(namespace)).unwrap_or(true);
+        if known {
+            return Err(StorageError::unsupported(
+                "objects of the namespace may lie on other backends than this folder: start the \
+                 server, and leave out --root",
+            )
+            .with_namespace(namespace));
+        }
+        Ok(())
     }
 }
 
 impl Target for FolderTarget {
     fn put(&self, at: &Location, body: Body, options: &StorageOptions) -> Result<Version> {
-        let backend = self.backend.namespace(&at.namespace)?;
+        self.check_whole(&at.namespace)?;
+        let backend = self.opened(&at.namespace, self.backend.namespace(&at.namespace)?);
         let options = options.clone();
         let Body { mut reader, len } = body;
         if let Some(len) = len.filter(|len| *len <= WHOLE_BYTES_MAX) {

@@ -69,6 +69,32 @@ impl HttpTarget {
         Ok(Self { agent: builder.build().new_agent(), server, bearer })
     }
 
+    /// Asks the server itself: a path that is none of an object, such as `/stats`.
+    ///
+    /// # Errors
+    /// The server's, and those of the way there.
+    pub fn ask<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.authorized(self.agent.get(format!("{}{path}", self.server)));
+        self.json(self.sent(request.call())?)
+    }
+
+    /// Tells the server something.
+    ///
+    /// # Errors
+    /// As [`HttpTarget::ask`].
+    pub fn tell<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            StorageError::invalid_input("the request cannot be written").with_source(error)
+        })?;
+        let request = self.authorized(self.agent.post(format!("{}{path}", self.server)));
+        let request = request.header("content-type", "application/json");
+        self.json(self.sent(request.send(&body[..]))?)
+    }
+
     fn url(&self, namespace: &str, key: Option<&str>) -> String {
         let namespace = utf8_percent_encode(namespace, PATH);
         match key {

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use crate::cli::Global;
-use crate::config::{self, Config, SETTINGS};
+use crate::config::{self, Config, SETTINGS, Source, Sourced};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
 
@@ -71,6 +71,24 @@ fn show(global: &Global, output: Output) -> Outcome {
         };
         output
             .result(&record, || format!("{:16} {:24} {source}", spec.key, shown.unwrap_or("-")))?;
+    }
+    let default = (
+        "storage.default_backend".to_owned(),
+        Sourced { text: Some(config.storage().default_backend.clone()), source: Source::Default },
+    );
+    let written = config.storage_shown();
+    let left_out = written.iter().all(|(name, _)| *name != default.0).then_some(&default);
+    for (name, value) in left_out.into_iter().chain(written) {
+        let source = value.source.to_string();
+        let shown = value.text.as_deref();
+        let record = SettingRecord {
+            setting: name,
+            value: shown,
+            source: source.clone(),
+            env: "",
+            flag: "",
+        };
+        output.result(&record, || format!("{name:32} {:24} {source}", shown.unwrap_or("-")))?;
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `sira serve`: serve a data folder until a signal comes.
 
+mod storage;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,14 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
-use sira_server::{Secret, Server, ServerConfig, ServerError};
+use sira_server::{Secret, Server, ServerConfig, ServerError, Storage};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
+use storage::Plane;
+
+use crate::config::watch::watch;
 use crate::config::{Config, Flags, Setting};
 use crate::failure::{Exit, Failure, Outcome};
 use crate::output::Output;
@@ -104,12 +111,23 @@ async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> 
     let engine = open_engine(config, Access::Write)?;
     let durability = durability_text(server_config.durability);
     let token = server_config.token.is_some();
-    let server = match Server::start(Arc::clone(&engine), server_config).await {
-        Ok(server) => server,
-        Err(error) => {
+    let started = async {
+        let storage = Storage::new(Arc::clone(&engine))?;
+        let mut plane = Plane::new(storage.clone());
+        plane.apply(config.storage()).await?;
+        let server = Server::start(storage, server_config).await.map_err(server_failure)?;
+        Ok::<_, Failure>((server, plane))
+    };
+    let (server, plane) = match started.await {
+        Ok(started) => started,
+        Err(failure) => {
             let _ = engine.close();
-            return Err(server_failure(error));
+            return Err(failure);
         }
+    };
+    let watched = match config.file() {
+        Some(path) => Some(follow(path, plane)?),
+        None => None,
     };
     let root = Path::new(config.text(Setting::Root));
     let ready = Ready {
@@ -129,6 +147,9 @@ async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> 
         _ = signals.next() => {}
         () = server.shutdown_requested() => {}
     }
+    if let Some(watched) = watched {
+        watched.abort();
+    }
     let _ = output.done(&Leaving { event: "draining" }, || {
         format!("draining for up to {} s; a second signal exits at once", GRACE.as_secs())
     });
@@ -142,6 +163,47 @@ async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> 
             let _ = output.done(&Leaving { event: "stopped" }, || "stopped; all data is durable".to_owned());
             Ok(())
         }
+    }
+}
+
+/// Serves by what the configuration file becomes, when it changes and at SIGHUP. What is wrong is
+/// refused whole, and told in the log.
+fn follow(path: &Path, mut plane: Plane) -> Outcome<JoinHandle<()>> {
+    let (changes, mut changed) = mpsc::unbounded_channel();
+    let watch = watch(path.to_owned(), move |read| {
+        // Only a server that stops no longer listens.
+        let _ = changes.send(read);
+    })
+    .map_err(|error| Failure::io("cannot watch for SIGHUP", &error))?;
+    let path = path.display().to_string();
+    Ok(tokio::spawn(async move {
+        let _watch = AbortOnDrop(watch);
+        while let Some(read) = changed.recv().await {
+            match read {
+                Ok(config) => match plane.apply(&config).await {
+                    Ok(()) => {
+                        tracing::info!(file = %path, "the configuration of storage is applied")
+                    }
+                    Err(error) => {
+                        tracing::error!(file = %path, %error, "the configuration is refused, the one before stays");
+                    }
+                },
+                Err(wrong) => {
+                    for failure in wrong {
+                        tracing::error!(file = %path, error = %failure.message, "the configuration is refused, the one before stays");
+                    }
+                }
+            }
+        }
+    }))
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

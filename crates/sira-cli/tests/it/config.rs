@@ -87,3 +87,39 @@ fn a_wrong_value_names_where_it_came_from() {
     let ran = run(sira().args(["serve", "--http-addr", "localhost"])).exits(2);
     assert!(ran.stderr.contains("flag --http-addr"), "{}", ran.stderr);
 }
+
+#[test]
+fn storage_is_checked_and_shown_with_its_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.toml");
+    let right = "[storage]\ndefault_backend = \"files\"\n\n[storage.backends.files]\n\
+                 type = \"filesystem\"\npath = \"/var/lib/sira\"\n\n[namespaces.a]\nttl = \"1h\"\n";
+    fs::write(&file, right).unwrap();
+    run(sira().args(["config", "check"]).arg(&file)).exits(0);
+    let show = || run(sira().args(["config", "show", "--json", "--config"]).arg(&file)).exits(0);
+    let of = |name: &str| {
+        let found = show().json().into_iter().find(|record| record["setting"] == name).unwrap();
+        (found["value"].as_str().unwrap().to_owned(), found["source"].as_str().unwrap().to_owned())
+    };
+    let at = |line: usize, column: usize| format!("{}:{line}:{column}", file.display());
+    assert_eq!(of("storage.default_backend"), ("files".to_owned(), at(2, 19)));
+    assert_eq!(of("storage.backends.files.path"), ("/var/lib/sira".to_owned(), at(6, 8)));
+    assert_eq!(of("namespaces.a.ttl"), ("1h".to_owned(), at(9, 7)));
+
+    let wrong = right.replace("\"files\"", "\"file\"").replace("path", "pth") + "[storag]\n";
+    fs::write(&file, wrong + "password = \"hunter2\"\n").unwrap();
+    let ran = run(sira().args(["config", "check"]).arg(&file)).exits(2);
+    for says in [
+        format!("{}: there is no backend \"file\"", at(2, 19)),
+        format!("{}: unknown setting \"storage.backends.files.pth\"", at(6, 1)),
+        "try: storage.backends.files.path".to_owned(),
+        format!("{}: unknown setting \"storag\"", at(10, 2)),
+        "try: [storage]".to_owned(),
+    ] {
+        assert!(ran.stderr.contains(&says), "{says}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    run(sira().args(["config", "show", "--config"]).arg(&file)).exits(2);
+    fs::write(&file, "").unwrap();
+    assert_eq!(of("storage.default_backend"), ("embedded".to_owned(), "default".to_owned()));
+}

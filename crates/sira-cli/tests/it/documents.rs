@@ -71,6 +71,7 @@ fn doctor_checks_and_says_what_mends() {
         "RESP port",
         "token",
         "data",
+        "backends",
     ];
     assert_eq!(names, expected);
     assert!(!root.exists());

@@ -16,5 +16,6 @@ mod full_disk;
 mod log;
 mod many_sockets;
 mod serve;
+mod storage;
 mod support;
 mod verbs;

@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sira-store", &["sira-log"]),
     ("sira-backends", &["sira-store"]),
     ("sira-server", &["sira-store"]),
-    ("sira-cli", &["sira-log", "sira-store", "sira-server"]),
+    ("sira-cli", &["sira-log", "sira-store", "sira-backends", "sira-server"]),
 ];
 
 /// Modules that do not know each other: a folder, and the path that it must not name.

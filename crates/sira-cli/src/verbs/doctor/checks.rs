@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use sira_backends::config::{BackendKind, open};
 use sira_log::env::{Env, SystemEnv};
+use sira_store::HealthStatus;
 use sira_store::embedded::EngineOptions;
 
 use super::{Finding, Verdict};
@@ -17,7 +19,7 @@ use crate::units::{human_duration, human_size, timestamp};
 
 /// Every check, in the order in which they are shown.
 pub const ALL: &[fn(&Config) -> Finding] =
-    &[open_files, clock, folder, disk_space, fsync, http_port, resp_port, token, data];
+    &[open_files, clock, folder, disk_space, fsync, http_port, resp_port, token, data, backends];
 
 /// Open files beside the connections: segments, checkpoints, the log.
 const FILES_BESIDE_CONNECTIONS: u64 = 1_000;
@@ -25,6 +27,8 @@ const FILES_BESIDE_CONNECTIONS: u64 = 1_000;
 const CLOCK_MS_MIN: u64 = 1_760_000_000_000;
 /// Writes that measure the time of an fsync.
 const FSYNC_ROUNDS: usize = 16;
+/// Longest wait for a backend.
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// An fsync above this makes durable writes slow.
 const FSYNC_SLOW: Duration = Duration::from_millis(20);
 
@@ -45,6 +49,47 @@ fn open_files(config: &Config) -> Finding {
         )
         .mend(format!("ulimit -Hn {wanted} as root, LimitNOFILE={wanted} in the unit file, or a smaller --max-connections")),
     }
+}
+
+/// Opens every backend of the configuration, and asks how it does.
+fn backends(config: &Config) -> Finding {
+    const NAME: &str = "backends";
+    let configured = &config.storage().backends;
+    if configured.is_empty() {
+        let compiled: Vec<_> = BackendKind::compiled().map(BackendKind::name).collect();
+        let found = format!("none configured; this program has {}", compiled.join(", "));
+        return Finding::new(NAME, Verdict::Ok, found);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else {
+        return Finding::new(NAME, Verdict::Error, "cannot start a runtime to ask them");
+    };
+    let (mut well, mut ill) = (Vec::new(), Vec::new());
+    for (name, settings) in configured {
+        let asked = runtime.block_on(async {
+            tokio::time::timeout(BACKEND_TIMEOUT, async {
+                match open(name, settings).await {
+                    Ok(backend) => backend.health_check().await,
+                    Err(error) => HealthStatus::Critical(error.to_string()),
+                }
+            })
+            .await
+        });
+        match asked {
+            Ok(HealthStatus::Healthy) => well.push(name.clone()),
+            Ok(HealthStatus::Warning(why) | HealthStatus::Critical(why)) => {
+                ill.push(format!("{name}: {why}"));
+            }
+            Err(_) => ill.push(format!("{name}: no answer within {BACKEND_TIMEOUT:?}")),
+        }
+    }
+    // What was opened ends on the runtime that it was opened on.
+    runtime.shutdown_background();
+    if ill.is_empty() {
+        return Finding::new(NAME, Verdict::Ok, format!("{} answer", well.join(", ")));
+    }
+    Finding::new(NAME, Verdict::Error, ill.join("; "))
+        .mend("start the engine, or mend its section [storage.backends.NAME]")
 }
 
 fn clock(_: &Config) -> Finding {

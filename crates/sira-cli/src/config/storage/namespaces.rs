@@ -1,0 +1,224 @@
+//! The sections `[namespaces.NAME]`: what a namespace has of its own.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use sira_backends::config::{fields_of, units};
+use sira_server::limits::RESP_DATABASES;
+use sira_store::cache::{CachePolicy, EvictionPolicy, WriteMode};
+use sira_store::placement::Catalog;
+use sira_store::{CompressionType, ConsistencyLevel, Durability, EncryptionType};
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::reader::{Entry, Reader, take};
+use super::{Cipher, Found, check};
+use crate::path::check_namespace;
+use crate::units::parse_durability;
+
+/// What a namespace has of its own; what it leaves out is the store's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceConfig {
+    /// The backends that its objects may lie on, among which the router chooses; empty for all.
+    pub backends: Vec<String>,
+    /// How values are compressed.
+    pub compression: Option<CompressionType>,
+    /// How hard to compress.
+    pub compression_level: Option<i32>,
+    /// How values are encrypted. An empty id of the key is the keyring's current one.
+    pub encryption: Option<EncryptionType>,
+    /// Other gateways write to it past this one's catalog: it lies on one backend and nowhere else,
+    /// neither compressed nor encrypted here.
+    pub direct: bool,
+    /// Time after which objects are gone that name none.
+    pub ttl: Option<Duration>,
+    /// When a write that names no durability is answered.
+    pub durability: Option<Durability>,
+    /// What is cached of it; nothing without.
+    pub cache: Option<CacheConfig>,
+}
+
+/// Tiers in front of a namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// What the cache does; its memory is the namespace's own.
+    pub policy: CachePolicy,
+    /// Bytes of a tier on disk, in the data folder.
+    pub disk: Option<u64>,
+    /// Name of the backend that holds the tier below that.
+    pub remote: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct RawNamespace {
+    backends: Option<Spanned<Vec<Spanned<String>>>>,
+    compression: Option<CompressionType>,
+    compression_level: Option<Spanned<i32>>,
+    encryption: Option<Spanned<Cipher>>,
+    key_id: Option<Spanned<String>>,
+    direct: Option<Spanned<bool>>,
+    #[serde(deserialize_with = "units::duration")]
+    ttl: Option<Duration>,
+    #[serde(deserialize_with = "durability")]
+    durability: Option<Durability>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct RawCache {
+    policy: Option<EvictionPolicy>,
+    #[serde(deserialize_with = "units::size")]
+    memory: Option<u64>,
+    consistency: Option<ConsistencyLevel>,
+    exclusive: Option<bool>,
+    #[serde(deserialize_with = "units::duration")]
+    max_staleness: Option<Duration>,
+    #[serde(deserialize_with = "units::duration")]
+    entry_ttl: Option<Duration>,
+    #[serde(deserialize_with = "units::duration")]
+    negative_ttl: Option<Duration>,
+    write: Option<WriteMode>,
+    allow_loss: Option<bool>,
+    #[serde(deserialize_with = "units::size")]
+    disk: Option<u64>,
+    remote: Option<Spanned<String>>,
+    prefetch: Option<bool>,
+}
+
+fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Durability>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_durability(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// What the namespaces of the RESP door's databases cannot have: their objects are the embedded
+/// engine's as they are.
+const NOT_OF_DATABASES: [&str; 6] =
+    ["backends", "compression", "compression_level", "encryption", "key_id", "cache"];
+
+pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut Found) {
+    for (key, value) in namespaces {
+        let name = key.get_ref().to_string();
+        let section = format!("namespaces.{name}");
+        let at = key.span().start;
+        if let Err(wrong) = check_namespace(&name) {
+            reader.fail(at, &format!("{section}: {}", wrong.message));
+        } else if Catalog::owns(&name) {
+            let message = format!("{section}: namespaces of this name are the catalog's own");
+            reader.fail(at, &message);
+        }
+        let Some((at, mut table)) = reader.table(&section, (at, value)) else { continue };
+        if is_database(&name) {
+            refuse_for_database(reader, &section, &table);
+        }
+        let cache = take(&mut table, "cache");
+        let keys: Vec<&str> =
+            fields_of::<RawNamespace>().iter().chain(&["cache"]).copied().collect();
+        let raw = reader.section_with(&section, at, table, &keys, RawNamespace::deserialize);
+        let mut config = raw.map(|raw| of_raw(reader, &section, raw, found)).unwrap_or_default();
+        if let Some((at, _)) = cache.as_ref().filter(|_| config.direct) {
+            let message = format!("{section}.cache: what others write cannot be kept in a cache");
+            reader.fail(*at, &message);
+        }
+        config.cache =
+            cache.and_then(|entry| read_cache(reader, &format!("{section}.cache"), entry, found));
+        found.config.namespaces.insert(name, config);
+    }
+}
+
+/// Whether a namespace is one of the RESP door's databases.
+fn is_database(name: &str) -> bool {
+    (0..RESP_DATABASES).any(|database| name == format!("db{database}"))
+}
+
+fn refuse_for_database(reader: &mut Reader<'_>, section: &str, table: &DeTable<'_>) {
+    for (key, _) in table {
+        let key_name: &str = key.get_ref();
+        if NOT_OF_DATABASES.contains(&key_name) {
+            let message = format!(
+                "{section}.{key_name}: the databases of the RESP door, db0 to db{}, lie on the \
+                 embedded engine as they are",
+                RESP_DATABASES - 1
+            );
+            reader.fail(key.span().start, &message);
+        }
+    }
+}
+
+fn of_raw(
+    reader: &mut Reader<'_>,
+    section: &str,
+    raw: RawNamespace,
+    found: &mut Found,
+) -> NamespaceConfig {
+    let (cipher_at, compressed) = (raw.encryption.as_ref().map(Spanned::span), raw.compression);
+    let level_of = compressed.unwrap_or(found.config.compression);
+    let level_name = format!("{section}.compression_level");
+    let level = check::level(reader, &level_name, level_of, raw.compression_level);
+    let names = (&*format!("{section}.encryption"), &*format!("{section}.key_id"));
+    let encryption = check::encryption(reader, found, names, raw.encryption, raw.key_id);
+    let direct = raw.direct.as_ref().is_some_and(|direct| *direct.get_ref());
+    let sealed = compressed.is_some_and(|compression| compression != CompressionType::None)
+        || (cipher_at.is_some() && encryption.as_ref() != Some(&EncryptionType::None));
+    let several = raw.backends.as_ref().is_some_and(|names| names.get_ref().len() > 1);
+    if let Some(at) = raw.direct.filter(|_| direct && (sealed || several)) {
+        let message = format!(
+            "{section}.direct: others write to the namespace too, so it lies on one backend, neither \
+             compressed nor encrypted"
+        );
+        reader.fail(at.span().start, &message);
+    }
+    let backends = match raw.backends {
+        Some(names) if names.get_ref().is_empty() => {
+            let message = format!("{section}.backends is empty: name one, or leave it out for all");
+            reader.fail(names.span().start, &message);
+            Vec::new()
+        }
+        Some(names) => names.into_inner().into_iter().map(|name| found.want(name)).collect(),
+        None => Vec::new(),
+    };
+    NamespaceConfig {
+        backends,
+        compression: compressed,
+        compression_level: level,
+        encryption,
+        direct,
+        ttl: raw.ttl,
+        durability: raw.durability,
+        cache: None,
+    }
+}
+
+fn read_cache(
+    reader: &mut Reader<'_>,
+    name: &str,
+    entry: Entry<'_>,
+    found: &mut Found,
+) -> Option<CacheConfig> {
+    let (at, table) = reader.table(name, entry)?;
+    let raw = reader.section::<RawCache>(name, at, table)?;
+    let default = CachePolicy::default();
+    let policy = CachePolicy {
+        eviction: raw.policy.unwrap_or(default.eviction),
+        memory_bytes: raw.memory.or(default.memory_bytes),
+        consistency: raw.consistency.unwrap_or(default.consistency),
+        exclusive: raw.exclusive.unwrap_or(default.exclusive),
+        max_staleness: raw.max_staleness.unwrap_or(default.max_staleness),
+        entry_ttl: raw.entry_ttl.or(default.entry_ttl),
+        negative_ttl: raw.negative_ttl.unwrap_or(default.negative_ttl),
+        write: raw.write.unwrap_or(default.write),
+        allow_loss: raw.allow_loss.unwrap_or(default.allow_loss),
+        tiers: true,
+        prefetch: raw.prefetch.unwrap_or(default.prefetch),
+    };
+    if policy.write == WriteMode::Back && !policy.allow_loss {
+        let message = format!(
+            "{name}.write: back loses what is queued when the process dies: write allow_loss = \
+             true, or choose through or around"
+        );
+        reader.fail(at, &message);
+    }
+    let remote = raw.remote.map(|name| found.want(name));
+    Some(CacheConfig { policy, disk: raw.disk, remote })
+}

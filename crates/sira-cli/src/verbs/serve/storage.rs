@@ -1,0 +1,219 @@
+//! The backends that the configuration names, opened, and the plan that the server serves by.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sira_backends::config::{BackendConfig, open};
+use sira_server::Storage;
+use sira_store::cache::{CacheOptions, DiskTierOptions, RemoteTierOptions};
+use sira_store::client::{NamespacePolicy, StoragePlan};
+use sira_store::embedded::EmbeddedBackend;
+use sira_store::env::{Env, SystemEnv};
+use sira_store::layers::Layers;
+use sira_store::placement::Catalog;
+use sira_store::router::StatsRecorder;
+use sira_store::seal::SealOptions;
+use sira_store::{Result, StorageBackend, StorageError};
+
+use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig};
+
+/// Folder of the caches' disk tiers, in the data folder.
+const CACHE_FOLDER: &str = "cache";
+
+/// Opens backends and changes what the server serves by.
+pub struct Plane {
+    storage: Storage,
+    env: Arc<dyn Env>,
+    recorder: Arc<StatsRecorder>,
+    /// The backends that are open, with the settings that they were opened with.
+    opened: BTreeMap<String, Opened>,
+}
+
+#[derive(Clone)]
+struct Opened {
+    config: BackendConfig,
+    backend: Arc<dyn StorageBackend>,
+}
+
+impl Plane {
+    /// Nothing but the embedded engine is open.
+    pub fn new(storage: Storage) -> Self {
+        Self {
+            storage,
+            env: Arc::new(SystemEnv),
+            recorder: Arc::default(),
+            opened: BTreeMap::new(),
+        }
+    }
+
+    /// Opens what is new, and serves by this configuration from now on. Backends whose settings
+    /// did not change stay open.
+    ///
+    /// # Errors
+    /// Those of the backends that cannot be opened; [`StorageError::InvalidInput`] for a
+    /// configuration without a backend that holds objects. Then everything stays as it was.
+    pub async fn apply(&mut self, config: &StorageConfig) -> Result<()> {
+        let opened = self.open_all(&config.backends).await?;
+        let engine = Arc::new(EmbeddedBackend::new(Arc::clone(&self.storage.engine)));
+        let catalog = match config.catalog.as_str() {
+            EMBEDDED => Catalog::new(engine)?,
+            name => Catalog::new(self.backend(&opened, name)?)?,
+        };
+        let known = self.known(config, &catalog).await?;
+        check_used(&catalog, &known, &opened).await?;
+        // With the engine alone there is nothing to choose, and nothing to look up.
+        let places = !opened.is_empty() || !known.is_empty();
+        let keyring = match &config.keyring {
+            Some(source) => Arc::new(source.open()?),
+            None => Arc::default(),
+        };
+        let recorder = Arc::clone(&self.recorder);
+        let router = config.routing.router(&config.default_backend, &self.env, recorder)?;
+        for name in opened.keys().map(String::as_str).chain([EMBEDDED]) {
+            let profile = config.routing.profiles.get(name).cloned().unwrap_or_default();
+            router.register_backend(name, profile);
+        }
+        let mut namespaces = BTreeMap::new();
+        for (name, namespace) in &config.namespaces {
+            let policy = self.policy(name, namespace, &opened)?;
+            namespaces.insert(name.clone(), policy);
+        }
+        let plan = StoragePlan {
+            backends: opened
+                .iter()
+                .map(|(name, opened)| (name.clone(), Arc::clone(&opened.backend)))
+                .collect(),
+            default_backend: Some(config.default_backend.clone()),
+            router: places.then(|| Arc::new(router)),
+            catalog: places.then_some(catalog),
+            keyring,
+            seal: SealOptions {
+                compression: config.compression,
+                compression_level: config.compression_level,
+                encryption: config.encryption.clone(),
+            },
+            namespaces,
+        };
+        self.storage.apply(plan)?;
+        for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
+            self.storage.collector.remove(name);
+        }
+        self.opened = opened;
+        Ok(())
+    }
+
+    async fn open_all(
+        &self,
+        configs: &BTreeMap<String, BackendConfig>,
+    ) -> Result<BTreeMap<String, Opened>> {
+        let mut opened = BTreeMap::new();
+        for (name, config) in configs {
+            if let Some(known) = self.opened.get(name).filter(|known| known.config == *config) {
+                opened.insert(name.clone(), known.clone());
+                continue;
+            }
+            let backend = open(name, config).await?;
+            let backend = Layers::standard(backend, name, &self.storage.collector).build();
+            opened.insert(name.clone(), Opened { config: config.clone(), backend });
+        }
+        Ok(opened)
+    }
+
+    fn backend(
+        &self,
+        opened: &BTreeMap<String, Opened>,
+        name: &str,
+    ) -> Result<Arc<dyn StorageBackend>> {
+        if name == EMBEDDED {
+            return Ok(self.storage.embedded());
+        }
+        let found = opened.get(name).map(|opened| Arc::clone(&opened.backend));
+        found.ok_or_else(|| {
+            StorageError::not_found("there is no backend of this name").with_backend(name)
+        })
+    }
+
+    /// Namespaces that the catalog knows. Asking an engine that has none yet makes none.
+    async fn known(&self, config: &StorageConfig, catalog: &Catalog) -> Result<Vec<String>> {
+        let engine = &self.storage.engine;
+        if config.catalog == EMBEDDED && engine.find_namespace(Catalog::RECORDS).is_none() {
+            return Ok(Vec::new());
+        }
+        catalog.namespaces().await
+    }
+
+    fn policy(
+        &self,
+        name: &str,
+        config: &NamespaceConfig,
+        opened: &BTreeMap<String, Opened>,
+    ) -> Result<NamespacePolicy> {
+        let cache = match &config.cache {
+            Some(cache) => Some(self.cache(name, cache, opened)?),
+            None => None,
+        };
+        Ok(NamespacePolicy {
+            backends: config.backends.clone(),
+            direct: config.direct,
+            compression: config.compression,
+            compression_level: config.compression_level,
+            encryption: config.encryption.clone(),
+            ttl: config.ttl,
+            durability: config.durability,
+            cache,
+        })
+    }
+
+    fn cache(
+        &self,
+        namespace: &str,
+        config: &CacheConfig,
+        opened: &BTreeMap<String, Opened>,
+    ) -> Result<CacheOptions> {
+        let defaults = CacheOptions::default();
+        let disk = config.disk.map(|bytes| DiskTierOptions::new(self.folder(namespace), bytes));
+        let remote = match &config.remote {
+            Some(name) => Some(RemoteTierOptions::new(self.backend(opened, name)?)),
+            None => None,
+        };
+        Ok(CacheOptions {
+            memory_bytes: config.policy.memory_bytes.unwrap_or(defaults.memory_bytes),
+            policy: config.policy.clone(),
+            disk,
+            remote,
+            ..defaults
+        })
+    }
+
+    /// Folder of a namespace's disk tier.
+    fn folder(&self, namespace: &str) -> PathBuf {
+        let encode = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            byte => format!("%{byte:02x}"),
+        };
+        let name: String = namespace.bytes().map(encode).collect();
+        self.storage.engine.root().join(CACHE_FOLDER).join(name)
+    }
+}
+
+/// Refuses to lose sight of objects.
+async fn check_used(
+    catalog: &Catalog,
+    namespaces: &[String],
+    opened: &BTreeMap<String, Opened>,
+) -> Result<()> {
+    for namespace in namespaces {
+        let used = catalog.record(namespace).await?.map(|record| record.used);
+        let mut used = used.into_iter().flatten();
+        if let Some(missing) = used.find(|name| name != EMBEDDED && !opened.contains_key(name)) {
+            return Err(StorageError::invalid_input(
+                "objects of the namespace lie on this backend, which the configuration does not \
+                 name any more; name it, or move them away with `sira migrate` first",
+            )
+            .with_backend(missing)
+            .with_namespace(namespace));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! serve over several backends: where objects go, moving them, and a configuration that changes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Ran, Server, run, run_with_input, sira};
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    server: Server,
+}
+
+impl Fixture {
+    fn start(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::write(folder.path(), config);
+        let server = Self::serve(folder.path());
+        Self { folder, server }
+    }
+
+    fn serve(folder: &Path) -> Server {
+        Server::start_with(&folder.join("root"), |command| {
+            command.arg("--config").arg(folder.join("sira.toml"));
+        })
+    }
+
+    fn write(folder: &Path, config: &str) {
+        let files = folder.join("files");
+        fs::write(folder.join("sira.toml"), config.replace("FILES", files.to_str().unwrap()))
+            .unwrap();
+    }
+
+    fn sira(&self, args: &[&str]) -> Command {
+        let mut command = sira();
+        command.args(args).args(["--server", &self.server.http]);
+        command
+    }
+
+    fn put(&self, key: &str, value: &str) {
+        run_with_input(&mut self.sira(&["put", key]), value.as_bytes()).exits(0);
+    }
+
+    fn get(&self, key: &str) -> String {
+        run(&mut self.sira(&["get", key])).exits(0).text()
+    }
+
+    fn explain(&self, key: &str) -> Value {
+        run(&mut self.sira(&["route", "explain", key, "--json"])).exits(0).json().remove(0)
+    }
+
+    /// Waits until a key would go to this backend.
+    fn await_route(&self, key: &str, backend: &str) {
+        for _ in 0..600 {
+            if self.explain(key)["goes_to"][0] == backend {
+                return;
+            }
+            sleep();
+        }
+        panic!("{key} does not go to {backend}: {}", self.explain(key));
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the server is another process")]
+fn sleep() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+const TWO: &str = r#"
+[storage.backends.files]
+type = "filesystem"
+path = "FILES"
+[[storage.routing.patterns]]
+pattern = "cache:*"
+backend = "files"
+[namespaces.packed]
+backends = ["files"]
+compression = "zstd"
+"#;
+
+fn stored_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            if metadata.is_dir() { stored_bytes(&entry.path()) } else { metadata.len() }
+        })
+        .sum()
+}
+
+#[test]
+fn objects_go_where_the_configuration_says_and_the_verbs_say_so() {
+    let f = Fixture::start(TWO);
+    f.put("cache:1", "near");
+    f.put("data:1", "here");
+    f.put("sira://packed/text", &"text ".repeat(10_000));
+    assert_eq!((f.get("cache:1"), f.get("data:1")), ("near".into(), "here".into()));
+    assert_eq!(f.get("sira://packed/text").len(), 50_000);
+    let bytes = stored_bytes(&f.folder.path().join("files"));
+    assert!((4..10_000).contains(&bytes), "{bytes}");
+    assert_eq!(f.explain("cache:1")["lies_on"], "files");
+    assert_eq!(f.explain("data:1")["lies_on"], "embedded");
+    let told = run(&mut f.sira(&["route", "explain", "cache:2"])).exits(0).text();
+    assert!(told.contains("goes to   files") && told.contains("cache:*"), "{told}");
+
+    let stats = run(&mut f.sira(&["stats", "--json"])).exits(0).json().remove(0);
+    assert_eq!(stats["backends"]["files"]["status"], "healthy");
+    assert!(stats["backends"]["files"]["operations"]["operations_total"].as_u64() > Some(1));
+    let table = run(&mut f.sira(&["stats"])).exits(0).text();
+    assert!(table.contains("files") && table.contains("embedded*"), "{table}");
+
+    let moved = run(&mut f.sira(&["migrate", "embedded", "files", "data:*", "--json"])).exits(0);
+    assert_eq!(moved.json()[0]["report"]["copied"], 1);
+    assert_eq!(f.explain("data:1")["lies_on"], "files");
+    assert_eq!(f.get("data:1"), "here");
+    let none: Ran = run(&mut f.sira(&["migrate", "files", "nowhere"]));
+    assert_ne!(none.code, 0);
+}
+
+#[test]
+fn a_configuration_that_changes_is_taken_and_a_wrong_one_refused_whole() {
+    let f = Fixture::start(TWO);
+    f.put("cache:1", "old place");
+    f.put("data:1", "v");
+    // By SIGHUP, at once.
+    Fixture::write(f.folder.path(), &TWO.replace("cache:*", "data:*"));
+    f.server.signal(Signal::HUP);
+    f.await_route("data:2", "files");
+    assert_eq!(f.explain("cache:2")["goes_to"][0], "embedded");
+    assert_eq!((f.get("cache:1"), f.get("data:1")), ("old place".into(), "v".into()));
+
+    // Wrong: neither the new pattern nor anything else of it counts.
+    let wrong = TWO.replace("cache:*", "other:*").replace("\"zstd\"", "\"zstt\"");
+    Fixture::write(f.folder.path(), &wrong);
+    f.server.signal(Signal::HUP);
+    // A backend that holds objects cannot go.
+    Fixture::write(f.folder.path(), "[storage]\ndefault_backend = \"embedded\"\n");
+    f.server.signal(Signal::HUP);
+    f.put("data:3", "still");
+    assert_eq!(f.explain("data:3")["lies_on"], "files");
+    assert_eq!(f.get("cache:1"), "old place");
+
+    // By itself, when the file rests.
+    Fixture::write(f.folder.path(), &TWO.replace("cache:*", "later:*"));
+    f.await_route("later:1", "files");
+    assert_eq!(f.get("data:3"), "still");
+}
+
+#[test]
+fn everything_is_found_after_a_restart_and_a_lost_backend_is_told() {
+    let f = Fixture::start(TWO);
+    f.put("cache:1", "kept");
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    let f = Fixture { server: Fixture::serve(folder.path()), folder };
+    assert_eq!(f.get("cache:1"), "kept");
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    server.wait();
+    let root = folder.path().join("root");
+    let refused = run(sira()
+        .args(["serve", "--http-addr", "127.0.0.1:0", "--resp-addr", "127.0.0.1:0", "--root"])
+        .arg(root));
+    assert_ne!(refused.code, 0);
+    assert!(
+        refused.stderr.contains("files") && refused.stderr.contains("default"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn a_log_is_replayed_against_the_routing_and_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "{TWO}\n[storage.routing.prices.files]\nwrite_per_1000 = 5.0\n\
+         [storage.routing.profiles.embedded]\nlatency_ms = 1.0\n"
+    );
+    Fixture::write(folder.path(), &config);
+    let log: String = (0..200)
+        .map(|number| {
+            let kind = if number % 2 == 0 { "cache" } else { "data" };
+            format!(
+                "{{\"time_ms\":{},\"operation\":\"write\",\"key\":\"{kind}:{number}\",\"size\":100}}\n",
+                number * 10
+            )
+        })
+        .collect();
+    fs::write(folder.path().join("log"), log).unwrap();
+    let simulate = |more: &[&str]| {
+        let mut command = sira();
+        command.current_dir(folder.path()).args(["route", "simulate", "log"]);
+        run(command.args(["--config", "sira.toml"]).args(more))
+    };
+    let result = simulate(&["--json", "--strategy", "cost"]).exits(0).json().remove(0);
+    assert_eq!(result["operations"], 200);
+    let policy = |name: &str| {
+        let all = result["policies"].as_array().unwrap();
+        all.iter().find(|policy| policy["policy"] == name).unwrap().clone()
+    };
+    let configured = policy("configured");
+    assert_eq!(configured["backends"]["files"], 100, "{configured}");
+    assert_eq!(configured["backends"]["embedded"], 100);
+    let (half, all) =
+        (configured["cost"].as_f64().unwrap(), policy("all on files")["cost"].as_f64());
+    assert!((half - 0.5).abs() < 1e-6 && (all.unwrap() - 1.0).abs() < 1e-6, "{half} {all:?}");
+    assert!(policy("all on embedded")["mean_ms"].as_f64() < configured["mean_ms"].as_f64());
+    assert_eq!(policy("strategy cost")["backends"]["files"], 100, "patterns go first");
+    let table = simulate(&[]).exits(0).text();
+    assert!(table.contains("configured") && table.contains("files 50.0%"), "{table}");
+    fs::write(folder.path().join("log"), "nonsense\n").unwrap();
+    assert!(simulate(&[]).exits(2).stderr.contains("line 1"));
+}
+
+#[test]
+fn doctor_asks_the_backends() {
+    let folder = tempfile::tempdir().unwrap();
+    let doctor = |config: &str| {
+        Fixture::write(folder.path(), config);
+        let mut command = sira();
+        command.current_dir(folder.path()).args(["doctor", "--json", "--config", "sira.toml"]);
+        let free = "127.0.0.1:0";
+        let ran = run(command.env("SIRA_HTTP_ADDR", free).env("SIRA_RESP_ADDR", free));
+        let found = ran.json().into_iter().find(|finding| finding["check"] == "backends").unwrap();
+        (found["verdict"].as_str().unwrap().to_owned(), found["found"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(doctor(TWO), ("ok".to_owned(), "files answer".to_owned()));
+    let (verdict, found) = doctor("");
+    assert!(verdict == "ok" && found.contains("filesystem"), "{found}");
+    fs::write(folder.path().join("taken"), "").unwrap();
+    let taken = folder.path().join("taken/below");
+    let (verdict, found) = doctor(&TWO.replace("FILES", taken.to_str().unwrap()));
+    assert!(verdict == "error" && found.starts_with("files: "), "{verdict} {found}");
+}
