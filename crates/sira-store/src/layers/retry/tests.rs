@@ -51,3 +51,42 @@ fn pauses_are_random_grow_and_have_a_bound() {
     let shortest = (0..1000).map(|_| attempts::pause(&retries, 30)).min().unwrap_or_default();
     assert!(shortest < Duration::from_millis(50), "the pause begins at zero");
 }
+
+/// Another writer comes first whenever a version is given.
+#[derive(Debug)]
+struct Crowded(crate::memory::MemoryBackend);
+
+#[async_trait]
+impl StorageBackend for Crowded {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        if let Some(version) = options.version {
+            let newer = Version::from_u64(version.as_u64() + 1);
+            let options = StorageOptions { version: Some(newer), ..StorageOptions::default() };
+            self.0.put(key, "the other's".into(), options).await?;
+        }
+        self.0.put(key, value, options).await
+    }
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
+        self.0.read(key, options).await
+    }
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool> {
+        self.0.remove(key, condition).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_others_overtake_each_time_takes_the_version_of_the_engine() {
+    let crowded = Arc::new(Crowded(crate::memory::MemoryBackend::new(1 << 20)));
+    let options = RetryOptions { identify_all: true, ..RetryOptions::default() };
+    let layer = RetryLayer::new(crowded, options);
+    let written = layer.put("k", "ours".into(), StorageOptions::default()).await.unwrap();
+    let object = layer.read("k", ReadOptions::default()).await.unwrap().unwrap();
+    assert_eq!((object.value.as_ref(), object.head.version), (&b"ours"[..], written));
+    // A version that the caller gave is the caller's to renew.
+    let exact = StorageOptions { version: Some(written), ..StorageOptions::default() };
+    let refused = layer.put("k", "again".into(), exact).await.unwrap_err();
+    assert!(matches!(refused, StorageError::Conflict(_)), "{refused}");
+}

@@ -72,6 +72,12 @@ impl RetryLayer {
                 Next::Answer(answer) => return answer,
                 Next::Again(_) if attempts.again().await => {}
                 Next::Again(error) if write.pending => return Err(self.retries.unknown(error)),
+                Next::Again(StorageError::Conflict(_)) if write.drawn => {
+                    // Others were faster each time, and nothing of this was written: the caller
+                    // asked for no version, so the engine may choose one that does not lose.
+                    options.version = None;
+                    return self.write_blindly(key, value, options, attempts).await;
+                }
                 Next::Again(error) => return Err(error),
             }
             if write.unexplained > 1 && !write.pending {
