@@ -20,6 +20,9 @@ use crate::version::{HybridClock, Version};
 /// Times that a read begins again because the object's chunks were replaced under it.
 const READ_ATTEMPTS: usize = 10;
 
+/// Times that an object is read again whose bytes do not match their checksum.
+const DOUBTS_MAX: u32 = 2;
+
 /// A driver and what all handles on it share.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -216,12 +219,18 @@ impl Store {
             range.start / block * block..range.end.div_ceil(block).saturating_mul(block)
         });
         let part = blocks.map_or(Part::Whole, Part::Range);
+        let mut doubted = 0;
         for _ in 0..READ_ATTEMPTS {
             let record = self.live(place, key, part.clone()).await?;
             options.condition.require(record.as_ref().map(|record| record.version))?;
             let Some(record) = record else { return Ok(None) };
-            if let Some(object) = self.object(place, record, &part, options).await? {
-                return Ok(Some(object));
+            match self.object(place, record, &part, options).await {
+                Ok(Some(object)) => return Ok(Some(object)),
+                Ok(None) => {}
+                // Some engines show a record that is being replaced, half old and half new; what is
+                // damaged is so the next time, too.
+                Err(StorageError::Corrupt(_)) if doubted < DOUBTS_MAX => doubted += 1,
+                Err(error) => return Err(error),
             }
         }
         Err(StorageError::conflict("the object was replaced again and again while it was read"))
