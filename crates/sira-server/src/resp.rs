@@ -1,10 +1,12 @@
-//! The RESP door: RESP2 and RESP3 on event loops of its own, straight onto the embedded engine.
+//! The RESP door: RESP2 and RESP3 on event loops of its own, straight onto the embedded engine; for
+//! databases that a policy keeps elsewhere, over the client.
 //!
 //! A loop reads what a client sent, runs all of it and answers with one write. Replies to writes
 //! that must be durable are held, in order, until the engine has synced: one fsync serves all
 //! clients of a tick while the next tick's commands run. Databases 0 to 15 are the namespaces `db0`
 //! to `db15`; they hold strings.
 
+mod away;
 mod balance;
 mod command;
 mod commands;
@@ -31,10 +33,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sira_store::Durability;
-use sira_store::embedded::Engine;
+use tokio::runtime::Handle;
 
 use crate::limits::RESP_QUERY_BUFFERS_BYTES_MAX;
+use crate::storage::Storage;
 
+use away::Away;
+pub(crate) use away::Databases;
 use command::Failure;
 use mailbox::{Mailbox, Message};
 use session::Session;
@@ -118,20 +123,29 @@ pub struct RespServer {
 }
 
 impl RespServer {
-    /// Binds the address and serves on threads of its own.
+    /// Binds the address and serves on threads of its own; what works on databases that do not lie
+    /// on the engine runs as tasks of `runtime`.
     ///
     /// # Errors
     /// The system's error when the address cannot be bound or a thread cannot be started; the
     /// engine's when a database's namespace cannot be made.
-    pub fn start(engine: Arc<Engine>, config: RespConfig) -> io::Result<Self> {
+    pub fn start(storage: &Storage, runtime: Handle, config: RespConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.addr)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let mailboxes =
             (0..config.loops.max(1)).map(|_| Mailbox::new()).collect::<io::Result<Box<[_]>>>()?;
-        let env = Arc::clone(engine.env());
-        let shared = Shared::new(engine, config, addr, mailboxes).map_err(io::Error::other)?;
+        let env = Arc::clone(storage.engine.env());
+        let away = Away::new(storage.client.clone(), runtime);
+        let shared =
+            Shared::new(storage, away, config, addr, mailboxes).map_err(io::Error::other)?;
         let shared = Arc::new(shared);
+        let weak = Arc::downgrade(&shared);
+        storage.databases.watch(Arc::new(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.databases_changed();
+            }
+        }));
         // The engine keeps its watchers: they must not keep the server.
         let weak = Arc::downgrade(&shared);
         shared.engine.watch_durable(Arc::new(move || {

@@ -39,7 +39,7 @@ impl Server {
         config.check()?;
         let engine = Arc::clone(&storage.engine);
         let (request_shutdown, shutdown_requested) = watch::channel(false);
-        let resp = start_resp(Arc::clone(&engine), &config, request_shutdown).await?;
+        let resp = start_resp(storage.clone(), &config, request_shutdown).await?;
         let resp_addr = resp.local_addr();
         let resp = Arc::new(Mutex::new(Some(resp)));
 
@@ -113,7 +113,7 @@ fn runtime_gone(error: tokio::task::JoinError) -> StorageError {
 
 /// Starts the RESP door, which makes its databases' namespaces and so waits for the disk.
 async fn start_resp(
-    engine: Arc<Engine>,
+    storage: Storage,
     config: &ServerConfig,
     request_shutdown: watch::Sender<bool>,
 ) -> Result<RespServer, ServerError> {
@@ -128,7 +128,8 @@ async fn start_resp(
         }))),
         ..RespConfig::default()
     };
-    tokio::task::spawn_blocking(move || RespServer::start(engine, resp))
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || RespServer::start(&storage, runtime, resp))
         .await
         .map_err(runtime_gone)?
         .map_err(|source| ServerError::Bind { door: "RESP", addr, source })

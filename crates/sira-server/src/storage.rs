@@ -1,5 +1,6 @@
 //! What the doors serve from.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use sira_store::StorageClient;
@@ -9,13 +10,13 @@ use sira_store::layers::{Layers, MetricsCollector};
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::limits::RESP_DATABASES;
-use crate::resp::namespace_name;
+use crate::resp::{Databases, namespace_name};
 
 /// Name of the embedded engine among the backends.
 pub const EMBEDDED: &str = "embedded";
 
-/// What the doors serve from: the embedded engine, which RESP works on, and the client over every
-/// backend, which HTTP works on.
+/// What the doors serve from: the embedded engine, which RESP works on where it can, and the client
+/// over every backend, which HTTP works on.
 #[derive(Debug, Clone)]
 pub struct Storage {
     /// The embedded engine.
@@ -24,6 +25,8 @@ pub struct Storage {
     pub client: StorageClient,
     /// Figures of the backends.
     pub collector: Arc<MetricsCollector>,
+    /// Which databases of RESP have a policy of their own.
+    pub(crate) databases: Arc<Databases>,
 }
 
 impl Storage {
@@ -32,17 +35,23 @@ impl Storage {
     /// # Errors
     /// None that can happen: the plan has one backend.
     pub fn new(engine: Arc<Engine>) -> Result<Self> {
-        let storage = Self { engine, client: StorageClient::new(), collector: Arc::default() };
+        let storage = Self {
+            engine,
+            client: StorageClient::new(),
+            collector: Arc::default(),
+            databases: Arc::default(),
+        };
         storage.apply(StoragePlan::default())?;
         Ok(storage)
     }
 
     /// Serves by another plan from now on. The embedded engine is among its backends, and the
-    /// default where it names none; the databases of RESP lie on the engine.
+    /// default where it names none; databases of RESP lie on the engine as they are, but for those
+    /// that the plan has a policy for.
     ///
     /// # Errors
     /// As [`StorageClient::apply`], and [`StorageError::InvalidInput`] for a plan that wants another
-    /// backend under the engine's name, or says something about a database of RESP.
+    /// backend under the engine's name.
     pub fn apply(&self, mut plan: StoragePlan) -> Result<()> {
         if plan.backends.contains_key(EMBEDDED) {
             return Err(StorageError::invalid_input(
@@ -52,18 +61,23 @@ impl Storage {
         }
         plan.backends.insert(EMBEDDED.to_owned(), self.embedded());
         plan.default_backend.get_or_insert_with(|| EMBEDDED.to_owned());
+        let mut away = 0;
         for database in 0..RESP_DATABASES {
-            let direct = NamespacePolicy { direct: true, ..NamespacePolicy::on(EMBEDDED) };
-            let name = namespace_name(database);
-            if plan.namespaces.insert(name.clone(), direct).is_some() {
-                return Err(StorageError::invalid_input(
-                    "this is a database of RESP, which lies on the embedded engine as it comes; \
-                     choose another name for the namespace",
-                )
-                .with_namespace(name));
+            match plan.namespaces.entry(namespace_name(database)) {
+                Entry::Occupied(_) => away |= 1 << database,
+                Entry::Vacant(entry) => {
+                    let direct = NamespacePolicy { direct: true, ..NamespacePolicy::on(EMBEDDED) };
+                    entry.insert(direct);
+                }
             }
         }
-        self.client.apply(plan)
+        plan.check()?;
+        // A database leaves the engine before its policy counts, and comes back after.
+        let before = self.databases.mask();
+        self.databases.set(before | away);
+        let applied = self.client.apply(plan);
+        self.databases.set(if applied.is_ok() { away } else { before });
+        applied
     }
 
     /// The embedded engine as a backend of a plan, with its figures counted.

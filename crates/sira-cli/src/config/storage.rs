@@ -22,7 +22,7 @@ use super::Sourced;
 use super::nearest::nearest;
 use crate::failure::Failure;
 
-pub use namespaces::{CacheConfig, NamespaceConfig};
+pub use namespaces::{CacheConfig, NamespaceConfig, is_database};
 use reader::Reader;
 pub use reader::{Entry, take};
 pub use routing::{RoutingConfig, Strategy};

@@ -1,6 +1,7 @@
 //! serve over several backends: where objects go, moving them, and a configuration that changes.
 
 use std::fs;
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -149,6 +150,61 @@ fn a_configuration_that_changes_is_taken_and_a_wrong_one_refused_whole() {
     Fixture::write(f.folder.path(), &TWO.replace("cache:*", "later:*"));
     f.await_route("later:1", "files");
     assert_eq!(f.get("data:3"), "still");
+}
+
+/// The reply to one request, up to its first line's end.
+fn resp(server: &Server, lines: &[&str]) -> Vec<String> {
+    let stream = std::net::TcpStream::connect(&server.resp).unwrap();
+    let mut replies = std::io::BufReader::new(stream.try_clone().unwrap());
+    let mut answers = Vec::new();
+    for line in lines {
+        (&stream).write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        replies.read_line(&mut reply).unwrap();
+        if reply.starts_with('$') && !reply.starts_with("$-1") {
+            reply.clear();
+            replies.read_line(&mut reply).unwrap();
+        }
+        answers.push(reply.trim_end().to_owned());
+    }
+    answers
+}
+
+#[test]
+fn what_the_engine_held_alone_is_found_when_others_come_and_databases_of_resp_go_there() {
+    let f = Fixture::start("");
+    f.put("data:1", "first");
+    assert_eq!(resp(&f.server, &["SELECT 3", "SET n 41", "SET old v"]), ["+OK"; 3]);
+    let with_files = "[storage]\ndefault_backend = \"files\"\n[storage.backends.files]\n\
+                      type = \"filesystem\"\npath = \"FILES\"\n";
+    let db3 = "[namespaces.db3]\nbackends = [\"files\"]\n";
+    Fixture::write(f.folder.path(), &format!("{with_files}{db3}"));
+    f.server.signal(Signal::HUP);
+    f.await_route("data:2", "files");
+    assert_eq!(f.get("data:1"), "first");
+    assert_eq!(f.explain("data:1")["lies_on"], "embedded");
+    let answers = resp(&f.server, &["SELECT 3", "INCR n", "GET old", "SET new w", "GET new"]);
+    assert_eq!(answers, ["+OK", ":42", "v", "+OK", "w"]);
+    assert_eq!(f.explain("sira://db3/new")["lies_on"], "files");
+    assert_eq!(f.get("sira://db3/new"), "w");
+    assert_eq!(resp(&f.server, &["SELECT 4", "SET here 1"]), ["+OK"; 2]);
+    assert_eq!(f.explain("sira://db4/here")["lies_on"], "embedded");
+
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    // Without its section too: the catalog knows where its objects are.
+    Fixture::write(folder.path(), with_files);
+    let f = Fixture { server: Fixture::serve(folder.path()), folder };
+    assert_eq!(resp(&f.server, &["SELECT 3", "GET new", "GET n"]), ["+OK", "w", "42"]);
+    // Directly on the engine it would not be found.
+    let direct =
+        format!("{with_files}[namespaces.db3]\nbackends = [\"embedded\"]\ndirect = true\n");
+    Fixture::write(f.folder.path(), &direct.replace("files\"\n[", "embedded\"\n["));
+    f.server.signal(Signal::HUP);
+    f.put("data:9", "v");
+    assert_eq!(f.explain("data:9")["lies_on"], "files", "the configuration is refused");
+    assert_eq!(resp(&f.server, &["SELECT 3", "GET new"]), ["+OK", "w"]);
 }
 
 #[test]

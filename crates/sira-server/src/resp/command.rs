@@ -19,9 +19,8 @@ pub(super) mod transaction;
 use std::borrow::Cow;
 
 use sira_store::StorageError;
-use sira_store::embedded::NamespaceId;
 
-use super::data::Data;
+use super::data::{Data, Space};
 use super::number::parse_i64;
 use super::output::Output;
 use super::parser::Args;
@@ -36,6 +35,8 @@ pub(crate) enum Failure {
     Text(Cow<'static, [u8]>),
     /// The store's error.
     Storage(StorageError),
+    /// It needs what lies away, or what has not been read from there yet: no client sees this.
+    Away,
 }
 
 impl Failure {
@@ -65,6 +66,7 @@ impl Failure {
     pub(crate) fn into_text(self) -> Cow<'static, [u8]> {
         match self {
             Self::Text(text) => text,
+            Self::Away => Cow::Borrowed(b"ERR the database does not lie on this server's engine"),
             Self::Storage(error) => {
                 let code = match error {
                     StorageError::OutOfSpace(_) => "OOM",
@@ -100,9 +102,9 @@ pub(crate) struct Call<'a, 'e> {
 }
 
 impl<'a> Call<'a, '_> {
-    /// The namespace of the client's database.
+    /// Where the client's database lies.
     #[inline]
-    pub(crate) fn space(&self) -> NamespaceId {
+    pub(crate) fn space(&self) -> Space {
         self.data.space(self.session.database)
     }
 

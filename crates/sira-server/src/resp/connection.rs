@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -13,11 +14,12 @@ use sira_store::embedded::Ticket;
 
 use crate::limits::{RESP_QUERY_BUFFER_BYTES_MAX, RESP_READ_BYTES};
 
+use super::away::{Ended, Errand, Request};
 use super::data::Data;
-use super::executor::{Flow, execute};
+use super::executor::{Flow, execute, follow};
 use super::output::Output;
 use super::parser::{Parser, Step};
-use super::session::{Block, BlockReply, Session};
+use super::session::{Block, BlockReply, Queued, Replies, Session};
 use super::shared::Shared;
 use super::stats::{self, LoopStats};
 
@@ -38,6 +40,8 @@ pub(crate) enum Wait {
     Block,
     /// All clients, or those that write, are held up.
     Pause,
+    /// Its requests are being run where their databases are.
+    Away,
 }
 
 /// What reading gave.
@@ -70,6 +74,8 @@ pub(crate) struct Connection {
     pub(crate) interest: EventFlags,
     /// Newest write since the event loop last looked.
     pub(crate) wrote: Option<Ticket>,
+    /// Requests that are to be run where their databases are.
+    pub(crate) errand: Option<Errand>,
     accounted: usize,
 }
 
@@ -86,6 +92,7 @@ impl Connection {
             wait: Wait::No,
             interest: EventFlags::empty(),
             wrote: None,
+            errand: None,
             accounted: 0,
         }
     }
@@ -216,6 +223,11 @@ impl Connection {
                     self.missing = missing;
                     break;
                 }
+                Step::Failed(_) if self.errand.is_some() => {
+                    // The replies to what came before it are still to come.
+                    self.parser.reset();
+                    break;
+                }
                 Step::Failed(error) => {
                     self.out.error(&error.text());
                     self.session.closing = true;
@@ -225,20 +237,43 @@ impl Connection {
                 Step::Request { used } => {
                     let place = self.out.place();
                     let args = self.parser.args(rest);
-                    let flow = execute(shared, stats, &mut self.session, data, &mut self.out, args);
-                    if flow == Flow::Postponed {
-                        self.wait = Wait::Pause;
-                        self.parser.reset();
-                        break;
-                    }
-                    commands += 1;
-                    if syncs {
-                        let ticket = data.take_ticket();
-                        if let Some(ticket) = ticket {
-                            let (from, _) = hold.unwrap_or((place, ticket));
-                            hold = Some((from, ticket));
+                    let silent = self.session.replies != Replies::On;
+                    let flow = match &self.errand {
+                        None => {
+                            execute(shared, stats, &mut self.session, data, &mut self.out, args)
                         }
-                        self.out.mark(ticket.is_some());
+                        Some(errand) if errand.takes_more() => {
+                            follow(shared, stats, &self.session, args)
+                        }
+                        Some(_) => Flow::Apart,
+                    };
+                    match flow {
+                        Flow::Done => {
+                            commands += 1;
+                            if syncs {
+                                let ticket = data.take_ticket();
+                                if let Some(ticket) = ticket {
+                                    let (from, _) = hold.unwrap_or((place, ticket));
+                                    hold = Some((from, ticket));
+                                }
+                                self.out.mark(ticket.is_some());
+                            }
+                        }
+                        Flow::Away(number, command) => {
+                            let queued = Queued::new(command, args);
+                            let request = Request { number, queued, silent };
+                            self.errand.get_or_insert_default().push(request);
+                            self.wait = Wait::Away;
+                        }
+                        Flow::Apart => {
+                            self.parser.reset();
+                            break;
+                        }
+                        Flow::Postponed => {
+                            self.wait = Wait::Pause;
+                            self.parser.reset();
+                            break;
+                        }
                     }
                     used
                 }
@@ -265,6 +300,26 @@ impl Connection {
             self.session.info.active_ms.store(end.as_millis() as u64, Ordering::Relaxed);
         }
         used
+    }
+
+    /// The requests that are to be run elsewhere, and the conversation that they belong to.
+    pub(crate) fn take_errand(&mut self) -> Option<(Session, Errand)> {
+        let errand = self.errand.take()?;
+        let mut stand_in = Session::new(Arc::clone(&self.session.info), self.session.authenticated);
+        stand_in.closing = self.session.closing;
+        Some((std::mem::replace(&mut self.session, stand_in), errand))
+    }
+
+    /// Takes the replies to requests that were run elsewhere.
+    pub(crate) fn ended(&mut self, ended: Ended, stats: &LoopStats) {
+        let closing = self.session.closing;
+        self.session = ended.session;
+        self.session.closing |= closing;
+        self.out.append(ended.out);
+        self.out.mark(false);
+        ended.failed.into_iter().for_each(|number| stats.failed(number));
+        stats::add(&stats.writes, ended.writes);
+        stats.batch(ended.requests, ended.took);
     }
 
     /// Ends a wait that the client asked for.

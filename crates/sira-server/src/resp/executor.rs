@@ -14,11 +14,25 @@ use super::stats::LoopStats;
 use super::table::{self, Command, Number, flag};
 
 /// Whether a request was dealt with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Flow {
     Done,
     /// A pause holds it up: give it again when that is over.
     Postponed,
+    /// It works on databases that are away: run it there.
+    Away(Number, &'static Command),
+    /// It cannot go along with those that are to be run elsewhere: give it again afterwards.
+    Apart,
+}
+
+/// What running a command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ran {
+    Well,
+    /// It answered an error.
+    Failed,
+    /// It needs what lies away, or more of it than was read, and answered nothing.
+    Away,
 }
 
 /// Deals with one request; its reply, if there is one, is in `out` afterwards.
@@ -52,9 +66,15 @@ pub(crate) fn execute(
                 }
                 Ok(false) => {
                     let timed = stats.called(number).then(|| shared.env.monotonic());
-                    let failed = !run(shared, session, data, out, args, command);
-                    if failed {
-                        stats.failed(number);
+                    match run(shared, session, data, out, args, command) {
+                        Ran::Well => {}
+                        Ran::Failed => stats.failed(number),
+                        Ran::Away => {
+                            if before == Replies::SkipNext {
+                                session.replies = Replies::On;
+                            }
+                            return Flow::Away(number, command);
+                        }
                     }
                     if let Some(start) = timed {
                         stats.timed(number, shared.env.monotonic().saturating_sub(start));
@@ -76,7 +96,31 @@ pub(crate) fn execute(
     Flow::Done
 }
 
-/// Runs a command; says whether it succeeded.
+/// Whether a request may go along with the one before it, which is to be run where its database is:
+/// it names one key of the same database and touches nothing else.
+pub(crate) fn follow(
+    shared: &Shared,
+    stats: &LoopStats,
+    session: &Session,
+    args: Args<'_>,
+) -> Flow {
+    let Ok((number, command)) = find(args) else { return Flow::Apart };
+    let (first, last, _) = command.keys;
+    let goes = first > 0
+        && first == last
+        && command.stands_alone()
+        && shared.databases.is_away(session.database.into())
+        && shared.pause().is_none()
+        && matches!(admit(session, args, command), Ok(false));
+    if !goes {
+        return Flow::Apart;
+    }
+    session.info.last_command.store(number, Ordering::Relaxed);
+    stats.called(number);
+    Flow::Away(number, command)
+}
+
+/// Runs a command.
 #[inline]
 pub(crate) fn run(
     shared: &Shared,
@@ -85,7 +129,7 @@ pub(crate) fn run(
     out: &mut Output,
     args: Args<'_>,
     command: &'static Command,
-) -> bool {
+) -> Ran {
     let place = out.place();
     let mut call = Call { shared, session, data, out, args, command };
     let mut outcome = (command.run)(&mut call);
@@ -99,11 +143,15 @@ pub(crate) fn run(
         outcome = (command.run)(&mut call);
     }
     match outcome {
-        Ok(()) => true,
+        Ok(()) => Ran::Well,
+        Err(Failure::Away) => {
+            out.truncate(place);
+            Ran::Away
+        }
         Err(failure) => {
             out.truncate(place);
             out.error(&failure.into_text());
-            false
+            Ran::Failed
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::event::EventfdFlags;
 
+use super::away::Ended;
 use super::connection::Connection;
 
 /// What an event loop is told.
@@ -23,6 +25,10 @@ pub(crate) enum Message {
     GiveBack(usize),
     /// Look again at clients that are held up by a pause.
     Resume,
+    /// Go on with a client whose requests were run where their databases are.
+    Ended(Box<Ended>),
+    /// Tell when nothing is under way that began before this message.
+    Pass(SyncSender<()>),
     /// Stop: answer what has been read, until this monotonic time.
     Stop(Duration),
 }

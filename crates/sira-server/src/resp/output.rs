@@ -53,6 +53,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// No replies yet, of this protocol.
+    pub(crate) fn speaking(resp3: bool) -> Self {
+        Self { resp3, ..Self::default() }
+    }
+
     /// Bytes that are not sent.
     #[inline]
     pub(crate) fn pending(&self) -> usize {
@@ -212,6 +217,21 @@ impl Output {
         self.flush_tail();
         self.push_chunk(value);
         self.tail.extend_from_slice(b"\r\n");
+    }
+
+    /// Puts replies behind these that were written elsewhere.
+    pub(crate) fn append(&mut self, other: Self) {
+        if !other.chunks.is_empty() {
+            self.flush_tail();
+            other.chunks.into_iter().for_each(|chunk| self.push_chunk(chunk));
+        }
+        self.tail.extend_from_slice(&other.tail);
+    }
+
+    /// The number that is the only reply here.
+    pub(crate) fn as_number(&self) -> Option<i64> {
+        let digits = self.tail.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
     /// Replies from `place` on wait until the ticket is durable.

@@ -100,6 +100,17 @@ impl Queued {
         Self { command, bytes: bytes.into(), spans: spans.into() }
     }
 
+    /// A command with these words, its name the first.
+    pub(crate) fn of(command: &'static Command, words: &[&[u8]]) -> Self {
+        let mut bytes = Vec::new();
+        let mut spans = Vec::with_capacity(words.len());
+        for word in words {
+            spans.push(Span::new(bytes.len(), word.len()));
+            bytes.extend_from_slice(word);
+        }
+        Self { command, bytes: bytes.into(), spans: spans.into() }
+    }
+
     pub(crate) fn args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans)
     }
@@ -117,6 +128,14 @@ pub(crate) struct Queue {
     /// A command was refused: `EXEC` will be too.
     pub(crate) broken: bool,
     pub(crate) bytes: usize,
+}
+
+/// A transaction that has run, and may have to run again.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) queue: Queue,
+    pub(crate) watched: Vec<Watched>,
+    pub(crate) database: u8,
 }
 
 /// A key as it was when it was watched.
@@ -152,6 +171,7 @@ pub(crate) struct Session {
     pub(crate) replies: Replies,
     pub(crate) queue: Option<Queue>,
     pub(crate) watched: Vec<Watched>,
+    pub(crate) parked: Option<Parked>,
     pub(crate) block: Option<Block>,
     /// Close once the replies are sent.
     pub(crate) closing: bool,
@@ -166,6 +186,7 @@ impl Session {
             replies: Replies::On,
             queue: None,
             watched: Vec::new(),
+            parked: None,
             block: None,
             closing: false,
         }
@@ -181,6 +202,15 @@ impl Session {
         self.queue = None;
         self.watched.clear();
         self.info.queued.store(-1, Ordering::Relaxed);
+    }
+
+    /// Puts the transaction that was parked back to where `EXEC` finds it.
+    pub(crate) fn unpark(&mut self) {
+        let Some(Parked { queue, watched, database }) = self.parked.take() else { return };
+        self.info.queued.store(queue.commands.len() as i64, Ordering::Relaxed);
+        self.queue = Some(queue);
+        self.watched = watched;
+        self.select(database);
     }
 
     /// Makes a later `EXEC` fail, if one is prepared.

@@ -9,19 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use sira_store::Durability;
-use sira_store::embedded::{Engine, NamespaceId};
+use sira_store::embedded::Engine;
 use sira_store::env::Env;
 
 use crate::limits::{
-    RESP_DATABASES, RESP_KEEP_BYTES, RESP_KEEP_BYTES_MIN, RESP_KEPT_BYTES, RESP_OUTPUT_BYTES,
+    RESP_KEEP_BYTES, RESP_KEEP_BYTES_MIN, RESP_KEPT_BYTES, RESP_OUTPUT_BYTES,
     RESP_OUTPUT_PAUSE_BYTES, RESP_OUTPUT_PAUSE_BYTES_MIN, RESP_SCAN_CURSORS_MAX,
 };
 
 use super::RespConfig;
-use super::data::Spaces;
+use super::away::{Away, Databases};
+use super::data::{Space, Spaces};
 use super::mailbox::{Mailbox, Message};
 use super::session::ClientInfo;
 use super::stats::{LoopStats, RespStats};
+use crate::storage::Storage;
 
 /// Name of the namespace of a database.
 pub(crate) fn namespace_name(database: usize) -> String {
@@ -44,6 +46,9 @@ struct Cursors {
     last: u64,
 }
 
+/// How long a loop may take for what it has begun; only one that has ended takes that long.
+const PASS_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How clients are held up by `CLIENT PAUSE`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pause {
@@ -63,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) started: Duration,
     pub(crate) run_id: String,
     spaces: RwLock<Spaces>,
+    pub(crate) databases: Arc<Databases>,
+    pub(crate) away: Away,
     /// Grows whenever databases change places or are emptied.
     generation: AtomicU64,
     pub(crate) clients: Mutex<BTreeMap<u64, Arc<ClientInfo>>>,
@@ -85,16 +92,19 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        engine: Arc<Engine>,
+        storage: &Storage,
+        away: Away,
         config: RespConfig,
         addr: SocketAddr,
         mailboxes: Box<[Mailbox]>,
     ) -> sira_store::Result<Self> {
+        let engine = Arc::clone(&storage.engine);
         let env = Arc::clone(engine.env());
-        let first = engine.namespace(&namespace_name(0))?;
         let run_id = (0..3).map(|_| format!("{:016x}", env.random_u64())).collect::<String>();
         let shared = Self {
-            spaces: RwLock::new([first; RESP_DATABASES]),
+            spaces: RwLock::new(std::array::from_fn(|database| Space::Away(database as u8))),
+            databases: Arc::clone(&storage.databases),
+            away,
             generation: AtomicU64::new(1),
             clients: Mutex::default(),
             next_client: AtomicU64::new(1),
@@ -124,8 +134,10 @@ impl Shared {
     pub(crate) fn reload_spaces(&self) -> sira_store::Result<()> {
         let mut spaces = self.spaces.write();
         for (database, space) in spaces.iter_mut().enumerate() {
-            let found: NamespaceId = self.engine.namespace(&namespace_name(database))?;
-            *space = found;
+            *space = match self.databases.is_away(database) {
+                true => Space::Away(database as u8),
+                false => Space::Here(self.engine.namespace(&namespace_name(database))?),
+            };
         }
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
@@ -137,6 +149,23 @@ impl Shared {
 
     pub(crate) fn spaces(&self) -> Spaces {
         *self.spaces.read()
+    }
+
+    /// Looks up again which databases are away, and waits until no loop works by what was before.
+    pub(crate) fn databases_changed(&self) {
+        if let Err(error) = self.reload_spaces() {
+            tracing::warn!(%error, "a database of RESP could not be opened");
+        }
+        let (pass, passed) = std::sync::mpsc::sync_channel(self.mailboxes.len());
+        for mailbox in &self.mailboxes {
+            mailbox.send(Message::Pass(pass.clone()));
+        }
+        for _ in &self.mailboxes {
+            // A loop that has ended works on nothing.
+            if passed.recv_timeout(PASS_TIMEOUT).is_err() {
+                return;
+            }
+        }
     }
 
     /// Empties databases.

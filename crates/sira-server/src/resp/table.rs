@@ -95,6 +95,11 @@ impl Command {
         if self.arity > 0 { arguments == least } else { arguments >= least }
     }
 
+    /// Whether it touches its keys and nothing else, the conversation neither.
+    pub(crate) fn stands_alone(&self) -> bool {
+        !self.has(flag::WHOLE) && self.has(flag::WRITE | flag::READONLY)
+    }
+
     /// Which arguments of a request of `arguments` are keys.
     pub(crate) fn key_positions(&self, arguments: usize) -> impl Iterator<Item = usize> + use<> {
         let (first, last, step) = self.keys;

@@ -15,6 +15,7 @@ use sira_store::embedded::Ticket;
 
 use crate::limits::{RESP_ACCEPT_BATCH, RESP_READ_BYTES};
 
+use super::away::{self, Ended};
 use super::balance::{Advice, Balance, Counted};
 use super::connection::{Connection, Input, Wait};
 use super::data::{Data, Spaces};
@@ -41,7 +42,7 @@ const OWN_SYNC_MAX: Duration = Duration::from_micros(500);
 /// One event loop, on its own thread.
 pub(crate) struct Worker<'s> {
     index: usize,
-    shared: &'s Shared,
+    shared: &'s Arc<Shared>,
     stats: &'s LoopStats,
     epoll: OwnedFd,
     listener: Option<TcpListener>,
@@ -68,7 +69,7 @@ pub(crate) struct Worker<'s> {
 impl<'s> Worker<'s> {
     pub(crate) fn new(
         index: usize,
-        shared: &'s Shared,
+        shared: &'s Arc<Shared>,
         stats: &'s LoopStats,
         listener: Option<TcpListener>,
     ) -> io::Result<Self> {
@@ -293,7 +294,11 @@ impl<'s> Worker<'s> {
         if matches!(client.wait, Wait::Block | Wait::Pause) {
             self.waiting.push(key);
         }
-        let over = client.session.closing && client.out.pending() == 0;
+        if let Some((session, errand)) = client.take_errand() {
+            away::spawn(self.shared, self.index, key, session, errand, client.out.resp3);
+        }
+        let idle = client.out.pending() == 0 && client.wait != Wait::Away;
+        let over = client.session.closing && idle;
         if broken || over || client.session.info.killed.load(Ordering::Relaxed) {
             self.close(key);
             return;
@@ -400,7 +405,7 @@ impl<'s> Worker<'s> {
             let over = match client.wait {
                 Wait::Block => client.blocked_until().is_some_and(|until| until <= now),
                 Wait::Pause => !paused,
-                Wait::No | Wait::Output => continue,
+                Wait::No | Wait::Output | Wait::Away => continue,
             };
             if !over {
                 self.waiting.push(key);
@@ -494,6 +499,7 @@ impl<'s> Worker<'s> {
                 Message::Unblock(id, error) => {
                     if let Some(key) = self.find(id)
                         && let Some(client) = self.clients.get_mut(key)
+                        && client.wait == Wait::Block
                     {
                         client.unblock(error);
                         self.go_on(key);
@@ -501,9 +507,24 @@ impl<'s> Worker<'s> {
                 }
                 // The wake alone makes the loop look at its waiting clients.
                 Message::Resume => {}
+                Message::Ended(ended) => self.ended(*ended),
+                Message::Pass(pass) => {
+                    // Who waits may have given up.
+                    let _ = pass.send(());
+                }
                 Message::GiveBack(owner) => self.hand_over(owner, 1),
                 Message::Stop(deadline) => self.begin_stop(deadline),
             }
+        }
+    }
+
+    /// Goes on with a client whose requests were run elsewhere, if it is still there.
+    fn ended(&mut self, ended: Ended) {
+        let key = ended.place;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.wait == Wait::Away && client.session.info.id == ended.session.info.id {
+            client.ended(ended, self.stats);
+            self.go_on(key);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The RESP door, from the outside.
 
+mod away;
 mod equality;
 mod server;
 mod wire;

@@ -101,6 +101,15 @@ impl Catalog {
         self.backend.namespace(Self::RECORDS).await?.list_keys("", usize::MAX).await
     }
 
+    /// Takes a namespace in that a backend holds already, before anything is placed in it: objects
+    /// without an entry lie there. Does nothing to a namespace that is known.
+    ///
+    /// # Errors
+    /// Those of the catalog's backend.
+    pub async fn adopt(&self, namespace: &str, home: &str) -> Result<NamespaceRecord> {
+        Ok(self.open(namespace, home).await?.1)
+    }
+
     /// The entries of a namespace, and its record, which is made with this home if there is none.
     pub(super) async fn open(
         &self,

@@ -92,11 +92,6 @@ fn durability<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Durab
     parse_durability(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// What the namespaces of the RESP door's databases cannot have: their objects are the embedded
-/// engine's as they are.
-const NOT_OF_DATABASES: [&str; 6] =
-    ["backends", "compression", "compression_level", "encryption", "key_id", "cache"];
-
 pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut Found) {
     for (key, value) in namespaces {
         let name = key.get_ref().to_string();
@@ -109,9 +104,6 @@ pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut
             reader.fail(at, &message);
         }
         let Some((at, mut table)) = reader.table(&section, (at, value)) else { continue };
-        if is_database(&name) {
-            refuse_for_database(reader, &section, &table);
-        }
         let cache = take(&mut table, "cache");
         let keys: Vec<&str> =
             fields_of::<RawNamespace>().iter().chain(&["cache"]).copied().collect();
@@ -128,22 +120,8 @@ pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut
 }
 
 /// Whether a namespace is one of the RESP door's databases.
-fn is_database(name: &str) -> bool {
+pub fn is_database(name: &str) -> bool {
     (0..RESP_DATABASES).any(|database| name == format!("db{database}"))
-}
-
-fn refuse_for_database(reader: &mut Reader<'_>, section: &str, table: &DeTable<'_>) {
-    for (key, _) in table {
-        let key_name: &str = key.get_ref();
-        if NOT_OF_DATABASES.contains(&key_name) {
-            let message = format!(
-                "{section}.{key_name}: the databases of the RESP door, db0 to db{}, lie on the \
-                 embedded engine as they are",
-                RESP_DATABASES - 1
-            );
-            reader.fail(key.span().start, &message);
-        }
-    }
 }
 
 fn of_raw(

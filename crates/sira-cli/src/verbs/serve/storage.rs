@@ -16,7 +16,7 @@ use sira_store::router::StatsRecorder;
 use sira_store::seal::SealOptions;
 use sira_store::{Result, StorageBackend, StorageError};
 
-use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig};
+use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig, is_database};
 
 /// Folder of the caches' disk tiers, in the data folder.
 const CACHE_FOLDER: &str = "cache";
@@ -52,7 +52,8 @@ impl Plane {
     ///
     /// # Errors
     /// Those of the backends that cannot be opened; [`StorageError::InvalidInput`] for a
-    /// configuration without a backend that holds objects. Then everything stays as it was.
+    /// configuration without a backend that holds objects, and for a `direct` namespace that has
+    /// objects elsewhere. Then everything stays as it was.
     pub async fn apply(&mut self, config: &StorageConfig) -> Result<()> {
         let opened = self.open_all(&config.backends).await?;
         let engine = Arc::new(EmbeddedBackend::new(Arc::clone(&self.storage.engine)));
@@ -78,6 +79,15 @@ impl Plane {
         for (name, namespace) in &config.namespaces {
             let policy = self.policy(name, namespace, &opened)?;
             namespaces.insert(name.clone(), policy);
+        }
+        for name in known.iter().filter(|name| is_database(name)) {
+            // It was away once, and its objects may still be.
+            let on_engine = || NamespacePolicy::on(EMBEDDED);
+            namespaces.entry(name.clone()).or_insert_with(on_engine);
+        }
+        check_direct(&catalog, &known, &namespaces, &config.default_backend).await?;
+        if places {
+            self.adopt(&catalog, &known, &namespaces).await?;
         }
         let plan = StoragePlan {
             backends: opened
@@ -143,6 +153,25 @@ impl Plane {
         catalog.namespaces().await
     }
 
+    /// Takes namespaces into the catalog that the engine alone has held so far.
+    async fn adopt(
+        &self,
+        catalog: &Catalog,
+        known: &[String],
+        policies: &BTreeMap<String, NamespacePolicy>,
+    ) -> Result<()> {
+        let engine = &self.storage.engine;
+        for (name, id) in engine.namespaces() {
+            let policy = policies.get(&name);
+            let placed = policy.map_or(!is_database(&name), |policy| !policy.direct);
+            let unknown = known.binary_search(&name).is_err();
+            if placed && unknown && !Catalog::owns(&name) && engine.count(id) > 0 {
+                catalog.adopt(&name, EMBEDDED).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn policy(
         &self,
         name: &str,
@@ -195,6 +224,29 @@ impl Plane {
         let name: String = namespace.bytes().map(encode).collect();
         self.storage.engine.root().join(CACHE_FOLDER).join(name)
     }
+}
+
+/// Refuses to leave objects of direct namespaces where the catalog alone finds them.
+async fn check_direct(
+    catalog: &Catalog,
+    known: &[String],
+    policies: &BTreeMap<String, NamespacePolicy>,
+    default_backend: &str,
+) -> Result<()> {
+    for name in known {
+        let Some(policy) = policies.get(name).filter(|policy| policy.direct) else { continue };
+        let at = policy.backends.first().map_or(default_backend, String::as_str);
+        let used = catalog.record(name).await?.map(|record| record.used);
+        if let Some(elsewhere) = used.into_iter().flatten().find(|used| used != at) {
+            return Err(StorageError::invalid_input(format!(
+                "the namespace is to lie on {at} directly, and objects of it lie on this backend; \
+                 leave `direct` out, or choose another namespace"
+            ))
+            .with_backend(elsewhere)
+            .with_namespace(name));
+        }
+    }
+    Ok(())
 }
 
 /// Refuses to lose sight of objects.

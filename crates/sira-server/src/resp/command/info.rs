@@ -183,7 +183,9 @@ fn section(call: &Call<'_, '_>, name: &str, out: &mut String) -> Outcome {
         "cluster" => line("cluster_enabled", &0),
         "keyspace" => {
             for database in 0..RESP_DATABASES {
-                let keys = call.data.count(call.data.space(database as u8))?;
+                let space = call.data.space(database as u8);
+                // Counting what lies away takes a listing of it.
+                let keys = if space.is_away() { 0 } else { call.data.count(space)? };
                 if keys > 0 {
                     line(&format!("db{database}"), &format!("keys={keys},expires=0,avg_ttl=0"));
                 }

@@ -1,10 +1,8 @@
 //! Keys, whatever they hold.
 
-use sira_store::embedded::NamespaceId;
-
 use crate::limits::RESP_DATABASES;
 
-use super::super::data::KeyIn;
+use super::super::data::{KeyIn, Space};
 use super::super::number::parse_i64;
 use super::{Call, Failure, Outcome};
 
@@ -75,7 +73,7 @@ pub(in super::super) fn renamenx(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 /// The number of a database.
-pub(super) fn database(text: &[u8]) -> Result<u8, Failure> {
+pub(in super::super) fn database(text: &[u8]) -> Result<u8, Failure> {
     let number = parse_i64(text).ok_or(Failure::NOT_INTEGER)?;
     if i32::try_from(number).is_err() {
         return Err(Failure::fixed(
@@ -137,9 +135,28 @@ pub(in super::super) fn move_key(call: &mut Call<'_, '_>) -> Outcome {
     Ok(())
 }
 
+/// Keys that `RANDOMKEY` chooses among where choosing among all takes a listing of them.
+const RANDOM_KEYS: usize = 1000;
+
+fn some_key(call: &Call<'_, '_>, space: Space) -> Result<Option<bytes::Bytes>, Failure> {
+    let mut keys = Vec::new();
+    call.data.scan(space, b"", None, |key| {
+        keys.push(bytes::Bytes::copy_from_slice(key));
+        if keys.len() < RANDOM_KEYS {
+            std::ops::ControlFlow::Continue(())
+        } else {
+            std::ops::ControlFlow::Break(())
+        }
+    })?;
+    let chosen = call.shared.env.random_u64() % (keys.len() as u64).max(1);
+    Ok(keys.get(chosen as usize).cloned())
+}
+
 pub(in super::super) fn randomkey(call: &mut Call<'_, '_>) -> Outcome {
     let space = call.space();
-    let key = if call.data.in_unit() {
+    let key = if call.data.is_away() {
+        some_key(call, space)?
+    } else if call.data.in_unit() {
         let mut first = None;
         call.data.scan(space, b"", None, |key| {
             first = Some(bytes::Bytes::copy_from_slice(key));
@@ -147,6 +164,7 @@ pub(in super::super) fn randomkey(call: &mut Call<'_, '_>) -> Outcome {
         })?;
         first
     } else {
+        let Space::Here(space) = space else { return Err(Failure::Away) };
         call.data.engine().random_key(space)?
     };
     match key {
@@ -168,7 +186,11 @@ fn flush(call: &mut Call<'_, '_>, databases: std::ops::Range<usize>) -> Outcome 
     if !known {
         return Err(Failure::SYNTAX);
     }
-    if call.data.in_unit() {
+    if call.data.is_away() {
+        call.data.flush_away(databases)?;
+    } else if databases.clone().any(|database| call.data.space(database as u8).is_away()) {
+        return Err(Failure::Away);
+    } else if call.data.in_unit() {
         for database in databases {
             call.data.clear(call.data.space(database as u8))?;
         }
@@ -205,9 +227,14 @@ pub(in super::super) fn swapdb(call: &mut Call<'_, '_>) -> Outcome {
     };
     let (left, right) = (within(left)?, within(right)?);
     if left != right {
+        let spaces = [left, right].map(|number| call.data.space(number as u8));
+        if spaces.into_iter().any(Space::is_away) {
+            return Err(Failure::fixed(
+                "ERR a database with a policy of its own cannot change places with another",
+            ));
+        }
         if call.data.in_unit() {
-            let space = |number: usize| -> NamespaceId { call.data.space(number as u8) };
-            let (left, right) = (space(left), space(right));
+            let [left, right] = spaces;
             call.data.swap(left, right)?;
         } else {
             call.shared.swap(left, right)?;

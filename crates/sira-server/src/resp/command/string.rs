@@ -1,18 +1,18 @@
 //! Strings: reading, writing, ranges.
 
 use bytes::{Bytes, BytesMut};
-use sira_store::embedded::{NamespaceId, StoredObject, WriteOptions};
+use sira_store::embedded::{StoredObject, WriteOptions};
 
 use crate::limits::{RESP_BULK_BYTES_MAX, RESP_SHARED_REPLY_BYTES_MIN};
 
-use super::super::data::{KeyIn, Unit};
+use super::super::data::{KeyIn, Space, Unit};
 use super::super::number::parse_i64;
 use super::{Call, Failure, Outcome};
 
 /// Answers the value under a key. Small values are copied while the store lends them, large ones
 /// are sent from its memory.
 #[inline]
-pub(super) fn reply_value(call: &mut Call<'_, '_>, space: NamespaceId, key: &[u8]) -> Outcome {
+pub(super) fn reply_value(call: &mut Call<'_, '_>, space: Space, key: &[u8]) -> Outcome {
     let out = &mut *call.out;
     let copied = call.data.read(space, key, |object| {
         let small = object.value.len() < RESP_SHARED_REPLY_BYTES_MIN;
@@ -118,7 +118,7 @@ impl Expiry<'_> {
 /// Writes a value that expires at `at`; one that has expired by then is removed instead.
 fn write(
     unit: &mut Unit<'_>,
-    space: NamespaceId,
+    space: Space,
     key: &[u8],
     value: &[u8],
     at: Option<u64>,

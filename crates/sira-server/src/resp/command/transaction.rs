@@ -6,8 +6,8 @@
 use std::sync::atomic::Ordering;
 
 use super::super::data::KeyIn;
-use super::super::executor::run;
-use super::super::session::{Queue, Queued, Watched};
+use super::super::executor::{Ran, run};
+use super::super::session::{Parked, Queue, Queued, Watched};
 use super::super::table::flag;
 use super::keys::database;
 use super::{Call, Failure, Outcome};
@@ -54,7 +54,7 @@ pub(in super::super) fn unwatch(call: &mut Call<'_, '_>) -> Outcome {
 }
 
 /// Takes all keys of the queue and of the watch list.
-fn begin(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) {
+fn begin(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) -> Result<(), Failure> {
     let mut keys: Vec<KeyIn<'_>> =
         watched.iter().map(|watch| (call.data.space(watch.database), &*watch.key)).collect();
     let mut current = call.session.database;
@@ -62,7 +62,7 @@ fn begin(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) {
         let args = queued.args();
         if queued.command.has(flag::WHOLE) {
             call.data.begin_exclusive();
-            return;
+            return Ok(());
         }
         if queued.command.name == "select" {
             current = database(args.get(1)).unwrap_or(current);
@@ -72,9 +72,7 @@ fn begin(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) {
     }
     // A key that is too long holds nothing: its command answers for itself.
     keys.retain(|(_, key)| key.len() <= sira_store::limits::KEY_BYTES_MAX);
-    if !keys.is_empty() {
-        call.data.begin(&keys);
-    }
+    if keys.is_empty() { Ok(()) } else { call.data.begin(&keys) }
 }
 
 pub(in super::super) fn exec(call: &mut Call<'_, '_>) -> Outcome {
@@ -82,13 +80,22 @@ pub(in super::super) fn exec(call: &mut Call<'_, '_>) -> Outcome {
         return Err(Failure::fixed("ERR EXEC without MULTI"));
     };
     let watched = std::mem::take(&mut call.session.watched);
+    let database = call.session.database;
     call.session.discard();
     if queue.broken {
         return Err(Failure::fixed("EXECABORT Transaction discarded because of previous errors."));
     }
-    begin(call, &queue.commands, &watched);
-    let done = run_queue(call, &queue.commands, &watched);
+    let done = begin(call, &queue.commands, &watched)
+        .and_then(|()| run_queue(call, &queue.commands, &watched));
     call.data.abandon();
+    let again = matches!(done, Err(Failure::Away));
+    if again || call.data.is_away() {
+        call.session.parked = Some(Parked { queue, watched, database });
+    }
+    if again {
+        // It begins again where its databases are, or with more of them read.
+        call.session.unpark();
+    }
     done
 }
 
@@ -103,7 +110,10 @@ fn run_queue(call: &mut Call<'_, '_>, commands: &[Queued], watched: &[Watched]) 
     call.out.array(commands.len());
     let place = call.out.place();
     for queued in commands {
-        run(call.shared, call.session, call.data, call.out, queued.args(), queued.command);
+        let (args, command) = (queued.args(), queued.command);
+        if run(call.shared, call.session, call.data, call.out, args, command) == Ran::Away {
+            return Err(Failure::Away);
+        }
     }
     let committed = call.data.commit();
     if committed.is_err() {

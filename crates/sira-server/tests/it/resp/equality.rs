@@ -73,6 +73,39 @@ fn a_long_script_is_answered_as_by_redis() {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// What a database that is away cannot do, as it begins.
+const NOT_AWAY: [&str; 4] = ["MOVE ", "SWAPDB ", "COPY r5 c1 DB 3", "GET c1"];
+
+#[test]
+fn databases_that_lie_elsewhere_are_answered_as_by_redis() {
+    let (door, redis) = (Door::open(|_| {}), Redis::start());
+    door.send_away(0..16, true);
+    let mut differences = Vec::new();
+    let (here, _) = transactions::SCRIPT.split_once("MULTI\nSELECT 5").expect("two databases");
+    let scripts = SCRIPTS.iter().map(|script| match *script {
+        transactions::SCRIPT => here,
+        script => script,
+    });
+    let lines: Vec<&str> = scripts
+        .flat_map(|script| script.lines().chain(["FLUSHALL"]))
+        .filter(|line| !line.is_empty() && !NOT_AWAY.iter().any(|what| line.starts_with(what)))
+        .collect();
+    for protocol in ["2", "3"] {
+        let (mut ours, mut theirs) = (door.client(), Client::connect(redis.addr));
+        for client in [&mut ours, &mut theirs] {
+            client.run("FLUSHALL");
+            client.run(&format!("HELLO {protocol}"));
+        }
+        for line in &lines {
+            differences.extend(difference(&mut ours, &mut theirs, &words(line), line));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    let engine = &door.storage.engine;
+    let here = engine.namespaces().into_iter().filter(|(name, _)| name.starts_with("db"));
+    assert_eq!(here.map(|(_, id)| engine.count(id)).sum::<u64>(), 0, "nothing lies on the engine");
+}
+
 #[test]
 fn broken_requests_are_refused_as_by_redis() {
     let (door, redis) = (Door::open(|_| {}), Redis::start());

@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sira_log::disk::OsDisk;
+use sira_server::Storage;
 use sira_server::resp::{RespConfig, RespServer};
-use sira_store::Durability;
+use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::embedded::{Engine, EngineOptions};
 use sira_store::env::{Env, SimEnv, SystemEnv};
+use sira_store::placement::Catalog;
+use sira_store::{Durability, EmbeddedBackend, MemoryBackend};
 
 /// A door over an engine in a folder of its own.
 pub struct Door {
     pub server: RespServer,
-    _engine: Arc<Engine>,
+    pub storage: Storage,
+    runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
 
@@ -46,8 +50,32 @@ impl Door {
             ..RespConfig::default()
         };
         change(&mut config);
-        let server = RespServer::start(Arc::clone(&engine), config).expect("server");
-        Self { server, _engine: engine, _folder: folder }
+        let storage = Storage::new(engine).expect("storage");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let handle = runtime.handle().clone();
+        let server = RespServer::start(&storage, handle, config).expect("server");
+        Self { server, storage, runtime, _folder: folder }
+    }
+
+    /// Gives databases a policy that keeps them in memory; `direct`, or with a catalog.
+    pub fn send_away(&self, databases: std::ops::Range<usize>, direct: bool) {
+        let mut plan = StoragePlan::default();
+        plan.backends.insert("memory".to_owned(), Arc::new(MemoryBackend::new(256 << 20)));
+        let catalog = EmbeddedBackend::new(Arc::clone(&self.storage.engine));
+        plan.catalog = Some(Catalog::new(Arc::new(catalog)).expect("catalog"));
+        for database in databases {
+            let policy = NamespacePolicy { direct, ..NamespacePolicy::on("memory") };
+            plan.namespaces.insert(format!("db{database}"), policy);
+        }
+        self.storage.apply(plan).expect("a plan");
+    }
+
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
     pub fn client(&self) -> Client {

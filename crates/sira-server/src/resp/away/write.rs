@@ -1,0 +1,178 @@
+//! Writing what a command has staged, on the condition that what it read still holds.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use sira_store::embedded::StoredObject;
+use sira_store::{
+    BatchOperation, BatchResult, Condition, Metadata, Result, StorageBackend, StorageError,
+    StorageOptions,
+};
+
+use super::super::shared::Shared;
+use super::snapshot::{Key, Snapshot};
+
+/// What became of the staged writes.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// They took effect; so many objects were written or removed.
+    Done(usize),
+    /// What was read does not hold any more, and nothing was written.
+    Overtaken,
+    /// They can be written only together with what was read of this key, all of it.
+    Wants(Key),
+}
+
+pub(super) async fn write(shared: &Shared, snapshot: &Snapshot) -> Result<Written> {
+    let Some(((database, _), _)) = snapshot.staged.first_key_value() else {
+        return Ok(Written::Done(0));
+    };
+    let database = *database;
+    if snapshot.staged.keys().any(|(other, _)| *other != database) {
+        return Err(StorageError::unsupported(
+            "databases with policies of their own cannot be written to as one step",
+        ));
+    }
+    let held: Vec<&Key> = match snapshot.holds_reads {
+        true => snapshot.found.keys().filter(|key| !snapshot.staged.contains_key(*key)).collect(),
+        false => Vec::new(),
+    };
+    let namespace = shared.away.open(database).await?;
+    let backend = &*namespace.backend;
+    if let (1, [], Some((key, object))) =
+        (snapshot.staged.len(), held.as_slice(), snapshot.staged.first_key_value())
+    {
+        return one(backend, snapshot, key, object.as_ref()).await;
+    }
+    let capabilities = backend.capabilities();
+    let keys = snapshot.staged.len() + held.len();
+    if !capabilities.atomic_batch || held.iter().any(|(other, _)| *other != database) {
+        return Err(StorageError::unsupported(format!(
+            "this takes one step over {keys} keys, which the database's policy does not allow: it \
+             must be `direct` on one engine with atomic batches"
+        )));
+    }
+    let mut operations = Vec::with_capacity(2 * keys);
+    for (key, object) in &snapshot.staged {
+        change(&mut operations, snapshot, key, object.as_ref())?;
+    }
+    for key in held {
+        match snapshot.found.get(key) {
+            Some(found) if found.whole => hold(&mut operations, key, found.object.as_ref())?,
+            _ => return Ok(Written::Wants(key.clone())),
+        }
+    }
+    for result in backend.batch(operations).await? {
+        if let BatchResult::Error(error) = result {
+            return overtaken(error);
+        }
+    }
+    Ok(Written::Done(snapshot.staged.len()))
+}
+
+/// Keys that are written, for those who take turns.
+pub(super) fn keys(snapshot: &Snapshot) -> BTreeSet<&Key> {
+    snapshot.staged.keys().collect()
+}
+
+async fn one(
+    backend: &dyn StorageBackend,
+    snapshot: &Snapshot,
+    key: &Key,
+    object: Option<&StoredObject>,
+) -> Result<Written> {
+    let condition = condition(snapshot, key);
+    let text = text(&key.1)?;
+    let written = match object {
+        Some(object) => {
+            let options = options(object, condition)?;
+            backend.put(text, object.value.clone(), options).await.map(drop)
+        }
+        None => backend.remove(text, condition).await.map(drop),
+    };
+    match written {
+        Ok(()) => Ok(Written::Done(1)),
+        Err(error) => overtaken(error),
+    }
+}
+
+fn overtaken(error: StorageError) -> Result<Written> {
+    match error {
+        StorageError::PreconditionFailed(_) | StorageError::Conflict(_) => Ok(Written::Overtaken),
+        error => Err(error),
+    }
+}
+
+/// What must hold of a key: what was read of it, if anything was.
+fn condition(snapshot: &Snapshot, key: &Key) -> Condition {
+    match snapshot.found.get(key) {
+        None => Condition::Always,
+        Some(found) => match &found.object {
+            None => Condition::IfAbsent,
+            Some(object) => Condition::IfMatch(object.version),
+        },
+    }
+}
+
+fn options(object: &StoredObject, condition: Condition) -> Result<StorageOptions> {
+    Ok(StorageOptions {
+        expires_at_ms: object.expires_at_ms,
+        metadata: Metadata::decode(&object.metadata)?,
+        condition,
+        ..StorageOptions::default()
+    })
+}
+
+fn text(key: &Bytes) -> Result<&str> {
+    std::str::from_utf8(key).map_err(|_| {
+        StorageError::invalid_input("keys of a database with a policy of its own are UTF-8 text")
+    })
+}
+
+fn change(
+    operations: &mut Vec<BatchOperation>,
+    snapshot: &Snapshot,
+    key: &Key,
+    object: Option<&StoredObject>,
+) -> Result<()> {
+    let condition = condition(snapshot, key);
+    let key = text(&key.1)?.to_owned();
+    match object {
+        Some(object) => {
+            let options = options(object, condition)?;
+            operations.push(BatchOperation::Put { key, value: object.value.clone(), options });
+        }
+        None => {
+            require(operations, &key, condition);
+            operations.push(BatchOperation::Delete { key });
+        }
+    }
+    Ok(())
+}
+
+/// Makes the batch depend on a key. A removal takes no condition: what it removes is put first.
+fn require(operations: &mut Vec<BatchOperation>, key: &str, condition: Condition) {
+    let options = StorageOptions { condition, ..StorageOptions::default() };
+    let (key, value) = (key.to_owned(), Bytes::new());
+    operations.push(BatchOperation::Put { key, value, options });
+}
+
+/// Makes the batch depend on a key that it does not change: its object is written again as it is.
+fn hold(
+    operations: &mut Vec<BatchOperation>,
+    key: &Key,
+    object: Option<&StoredObject>,
+) -> Result<()> {
+    let Ok(key) = text(&key.1).map(str::to_owned) else { return Ok(()) };
+    match object {
+        Some(object) => {
+            let options = options(object, Condition::IfMatch(object.version))?;
+            operations.push(BatchOperation::Put { key, value: object.value.clone(), options });
+        }
+        None => {
+            require(operations, &key, Condition::IfAbsent);
+            operations.push(BatchOperation::Delete { key });
+        }
+    }
+    Ok(())
+}
