@@ -1,5 +1,6 @@
 //! `sira serve`: serve a data folder until a signal comes.
 
+mod absent;
 mod storage;
 
 use std::path::Path;
@@ -25,6 +26,11 @@ use crate::units::{durability_text, parse_durability};
 
 /// How long requests under way may take after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long to wait before a backend that could not be opened is tried again, at first.
+const RECONNECT_MIN: Duration = Duration::from_millis(500);
+/// The same after many times.
+const RECONNECT_MAX: Duration = Duration::from_secs(15);
 
 /// Which log lines are written where `SIRA_LOG` does not say: not one for each request.
 const LOG_FILTER: &str = "info,sira::access=warn";
@@ -178,7 +184,22 @@ fn follow(path: &Path, mut plane: Plane) -> Outcome<JoinHandle<()>> {
     let path = path.display().to_string();
     Ok(tokio::spawn(async move {
         let _watch = AbortOnDrop(watch);
-        while let Some(read) = changed.recv().await {
+        let mut rest = RECONNECT_MIN;
+        loop {
+            let read = tokio::select! {
+                read = changed.recv() => match read {
+                    Some(read) => read,
+                    None => return,
+                },
+                () = tokio::time::sleep(rest), if plane.has_absent() => {
+                    rest = (rest * 2).min(RECONNECT_MAX);
+                    if let Err(error) = plane.reconnect().await {
+                        tracing::error!(%error, "a backend that answers again cannot be served from");
+                    }
+                    continue;
+                }
+            };
+            rest = RECONNECT_MIN;
             match read {
                 Ok(config) => match plane.apply(&config).await {
                     Ok(()) => {

@@ -208,6 +208,44 @@ fn what_the_engine_held_alone_is_found_when_others_come_and_databases_of_resp_go
 }
 
 #[test]
+fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
+    let port = {
+        let probe = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        probe.local_addr().unwrap().port().to_string()
+    };
+    let f = Fixture::start(&format!(
+        "[storage.backends.hot]\ntype = \"redis\"\nport = {port}\n\
+         [namespaces.hot]\nbackends = [\"hot\"]\n\
+         [namespaces.both]\nbackends = [\"embedded\", \"hot\"]\n"
+    ));
+    f.put("k", "served");
+    f.put("sira://both/k", "served");
+    assert_eq!(f.get("sira://both/k"), "served");
+    let put = || run_with_input(&mut f.sira(&["put", "sira://hot/k"]), b"v");
+    let refused = put();
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("could not be opened"), "{}", refused.stderr);
+    let stats = run(&mut f.sira(&["stats", "--json"])).exits(0).json().remove(0);
+    assert_eq!(stats["backends"]["hot"]["status"], "critical", "{stats}");
+
+    let redis = Command::new("redis-server")
+        .args(["--port", &port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
+        .current_dir(f.folder.path())
+        .stdout(std::process::Stdio::null())
+        .spawn();
+    let mut redis = redis.expect("redis-server is missing: apt-get install -y redis-server");
+    let answered = (0..600).any(|_| {
+        sleep();
+        put().code == 0
+    });
+    let found = f.get("sira://hot/k");
+    redis.kill().unwrap();
+    redis.wait().unwrap();
+    assert!(answered);
+    assert_eq!(found, "v");
+}
+
+#[test]
 fn everything_is_found_after_a_restart_and_a_lost_backend_is_told() {
     let f = Fixture::start(TWO);
     f.put("cache:1", "kept");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use sira_backends::config::{BackendConfig, open};
 use sira_server::Storage;
 use sira_store::cache::{CacheOptions, DiskTierOptions, RemoteTierOptions};
@@ -14,7 +15,9 @@ use sira_store::layers::Layers;
 use sira_store::placement::Catalog;
 use sira_store::router::StatsRecorder;
 use sira_store::seal::SealOptions;
-use sira_store::{Result, StorageBackend, StorageError};
+use sira_store::{Result, Retry, StorageBackend, StorageError};
+
+use super::absent::AbsentBackend;
 
 use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig, is_database};
 
@@ -28,12 +31,16 @@ pub struct Plane {
     recorder: Arc<StatsRecorder>,
     /// The backends that are open, with the settings that they were opened with.
     opened: BTreeMap<String, Opened>,
+    /// What is served by.
+    config: StorageConfig,
 }
 
 #[derive(Clone)]
 struct Opened {
     config: BackendConfig,
     backend: Arc<dyn StorageBackend>,
+    /// Something stands in for it, which could not be opened.
+    absent: bool,
 }
 
 impl Plane {
@@ -44,14 +51,16 @@ impl Plane {
             env: Arc::new(SystemEnv),
             recorder: Arc::default(),
             opened: BTreeMap::new(),
+            config: StorageConfig::default(),
         }
     }
 
     /// Opens what is new, and serves by this configuration from now on. Backends whose settings
-    /// did not change stay open.
+    /// did not change stay open; those that do not answer are [tried again](Plane::reconnect), and
+    /// what lies on them is unavailable until then.
     ///
     /// # Errors
-    /// Those of the backends that cannot be opened; [`StorageError::InvalidInput`] for a
+    /// Those of the backends that cannot be opened, but for those that a later try may not meet; [`StorageError::InvalidInput`] for a
     /// configuration without a backend that holds objects, and for a `direct` namespace that has
     /// objects elsewhere. Then everything stays as it was.
     pub async fn apply(&mut self, config: &StorageConfig) -> Result<()> {
@@ -110,6 +119,27 @@ impl Plane {
             self.storage.collector.remove(name);
         }
         self.opened = opened;
+        self.config = config.clone();
+        Ok(())
+    }
+
+    /// Whether something stands in for a backend that could not be opened.
+    pub fn has_absent(&self) -> bool {
+        self.opened.values().any(|opened| opened.absent)
+    }
+
+    /// Tries to open what could not be opened, and serves from what can be now.
+    ///
+    /// # Errors
+    /// As [`Plane::apply`].
+    pub async fn reconnect(&mut self) -> Result<()> {
+        let config = self.config.clone();
+        let before = self.opened.values().filter(|opened| opened.absent).count();
+        let opened = self.open_all(&config.backends).await?;
+        if opened.values().filter(|opened| opened.absent).count() < before {
+            self.opened = opened;
+            self.apply(&config).await?;
+        }
         Ok(())
     }
 
@@ -117,16 +147,29 @@ impl Plane {
         &self,
         configs: &BTreeMap<String, BackendConfig>,
     ) -> Result<BTreeMap<String, Opened>> {
-        let mut opened = BTreeMap::new();
-        for (name, config) in configs {
-            if let Some(known) = self.opened.get(name).filter(|known| known.config == *config) {
-                opened.insert(name.clone(), known.clone());
-                continue;
+        let opening = configs.iter().map(|(name, config)| async move {
+            let known = self.opened.get(name).filter(|known| known.config == *config);
+            if let Some(known) = known.filter(|known| !known.absent) {
+                return Ok((name.clone(), known.clone()));
             }
-            let backend = open(name, config).await?;
+            let (backend, absent) = match open(name, config).await {
+                Ok(backend) => (backend, false),
+                Err(error) if error.retry() == Retry::Permanent => return Err(error),
+                Err(error) => {
+                    if known.is_none() {
+                        tracing::warn!(backend = %name, %error, "the backend cannot be opened; it is tried again");
+                    }
+                    let kind = config.kind().name();
+                    (Arc::new(AbsentBackend::new(kind, error)) as Arc<dyn StorageBackend>, true)
+                }
+            };
+            if known.is_some() && !absent {
+                tracing::info!(backend = %name, "the backend is open");
+            }
             let backend = Layers::standard(backend, name, &self.storage.collector).build();
-            opened.insert(name.clone(), Opened { config: config.clone(), backend });
-        }
+            Ok((name.clone(), Opened { config: config.clone(), backend, absent }))
+        });
+        let opened = try_join_all(opening).await?.into_iter().collect();
         Ok(opened)
     }
 
