@@ -7,6 +7,8 @@
 //! keys. Keys whose names would be longer than stores allow are named by a part and a hash, and carry
 //! the key in the object.
 //!
+//! Plain namespaces are objects `PREFIX/NAMESPACE/KEY`.
+//!
 //! # Conditions
 //! A conditional write reads the head, judges it, and writes with the object's ETag (generation on
 //! Google Cloud Storage) as the store's own condition, again if another writer came first. A write
@@ -35,6 +37,7 @@ mod error;
 mod gcs;
 mod layout;
 mod options;
+mod plain;
 mod probe;
 mod s3;
 mod scan;

@@ -7,17 +7,21 @@
 //! The server's own expiry follows a record's by a minute, and only reclaims memory. A server with a
 //! `maxmemory-policy` other than `noeviction` loses objects when it is full; the health check warns.
 //! What survives a crash of the server is what its `appendfsync` says.
+//!
+//! Plain namespaces are strings `PREFIXNAMESPACE:KEY`.
 
 mod error;
 mod layout;
 mod link;
 mod options;
+mod plain;
 mod reply;
 mod scan;
 mod script;
 mod status;
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -26,12 +30,14 @@ use sira_store::driver::{
     Area, Change, CommitError, Driver, DriverBackend, DriverProfile, Guard, Held, Listed, Part,
     Place, Record, Scan,
 };
+use sira_store::plain::PlainDriver;
 use sira_store::{HealthStatus, Result, StorageError, StorageStats, Version, limits};
 
 use error::Effect;
 use layout::{Layout, Names};
 use link::Link;
 pub use options::RedisOptions;
+use plain::PlainStrings;
 use reply::Outcome;
 use script::{COLLECT, COMMIT, PUT, RANGE, REMOVE, Request};
 
@@ -348,6 +354,10 @@ impl Driver for RedisDriver {
             }
         }
         Ok(collected)
+    }
+
+    fn plain(self: Arc<Self>, namespace: &str) -> Option<Arc<dyn PlainDriver>> {
+        Some(Arc::new(PlainStrings::new(self, namespace)))
     }
 
     async fn stats(&self) -> Result<StorageStats> {

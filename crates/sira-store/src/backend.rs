@@ -376,6 +376,16 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
         Err(StorageError::unsupported(format!("{} has no namespaces", self.capabilities().name)))
     }
 
+    /// The namespace of this name as plain bytes under plain names, for other clients of the engine
+    /// to read and write. Its objects are not those of [`StorageBackend::namespace`].
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where the engine keeps no plain bytes, and the engine's own.
+    async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let _ = name;
+        Err(crate::plain::no_plain(self.capabilities().name))
+    }
+
     /// Makes everything acknowledged so far durable.
     ///
     /// # Errors

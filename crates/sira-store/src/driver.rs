@@ -14,7 +14,7 @@ mod batch;
 mod chunks;
 mod envelope;
 mod guard;
-mod listing;
+pub(crate) mod listing;
 mod locks;
 pub mod names;
 mod record;
@@ -28,6 +28,7 @@ use async_trait::async_trait;
 
 use crate::backend::{HealthStatus, StorageStats};
 use crate::error::{Result, StorageError};
+use crate::plain::PlainDriver;
 use crate::version::Version;
 
 pub use backend::DriverBackend;
@@ -362,6 +363,13 @@ pub trait Driver: Send + Sync + fmt::Debug + 'static {
         Ok(0)
     }
 
+    /// The namespace of this name as plain bytes that other clients of the engine see; `None` where
+    /// the engine does not keep values as such.
+    fn plain(self: Arc<Self>, namespace: &str) -> Option<Arc<dyn PlainDriver>> {
+        let _ = namespace;
+        None
+    }
+
     /// Figures, as far as the engine tells them cheaply.
     ///
     /// # Errors
@@ -472,6 +480,13 @@ macro_rules! named_backend {
                 name: &str,
             ) -> $crate::Result<std::sync::Arc<dyn $crate::StorageBackend>> {
                 $crate::StorageBackend::namespace(&self.0, name).await
+            }
+
+            async fn plain(
+                &self,
+                name: &str,
+            ) -> $crate::Result<std::sync::Arc<dyn $crate::StorageBackend>> {
+                $crate::StorageBackend::plain(&self.0, name).await
             }
         }
     };

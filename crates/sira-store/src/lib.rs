@@ -21,6 +21,7 @@ pub mod migration;
 pub mod options;
 pub mod pattern;
 pub mod placement;
+pub mod plain;
 pub mod router;
 pub mod seal;
 pub mod sealing;

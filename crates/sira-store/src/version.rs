@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Version(u64);
 
+/// Set in versions that are no clocks: as a time they would lie past the year 10,000.
+const STATE_BITS: u64 = 0xFFFF << 48;
+
 impl Version {
     /// The version with this number.
     #[must_use]
@@ -25,10 +28,24 @@ impl Version {
         self.0
     }
 
-    /// Wall-clock part: milliseconds since the Unix epoch.
+    /// What stands for a state of an object that has no version, as where other programs write
+    /// plain bytes: 48 bits of a hash of its bytes or its ETag. It identifies the state and has no
+    /// order.
+    #[must_use]
+    pub const fn of_state(hash: u64) -> Self {
+        Self(STATE_BITS | hash >> 16)
+    }
+
+    /// Whether the version identifies a state and is no clock, see [`Version::of_state`].
+    #[must_use]
+    pub const fn is_state(self) -> bool {
+        self.0 & STATE_BITS == STATE_BITS
+    }
+
+    /// Wall-clock part: milliseconds since the Unix epoch; 0 where the version is no clock.
     #[must_use]
     pub const fn time_ms(self) -> u64 {
-        self.0 >> 16
+        if self.is_state() { 0 } else { self.0 >> 16 }
     }
 }
 

@@ -23,6 +23,12 @@ const CALLS: u32 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tag(String);
 
+impl Tag {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What must hold of an object for a write.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Demand<'a> {
@@ -47,16 +53,26 @@ pub(super) struct Fetched {
     tag: Option<Tag>,
 }
 
+/// What a store tells of an object without its bytes.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) size: u64,
+    pub(super) content_type: Option<String>,
+    pub(super) tag: Tag,
+}
+
 impl Fetched {
     /// # Errors
     /// [`StorageError::Unsupported`] when the store tells none.
     pub(super) fn tag(&self) -> Result<&Tag> {
-        self.tag.as_ref().ok_or_else(|| {
-            StorageError::unsupported(
-                "the store told no ETag of an object, without which nothing can be conditional",
-            )
-        })
+        self.tag.as_ref().ok_or_else(no_tag)
     }
+}
+
+fn no_tag() -> StorageError {
+    StorageError::unsupported(
+        "the store told no ETag of an object, without which nothing can be conditional",
+    )
 }
 
 /// An object that was written.
@@ -171,6 +187,20 @@ impl Store {
         }
     }
 
+    /// What is told of an object.
+    pub(super) async fn stat(&self, path: &str) -> Result<Option<Seen>> {
+        let stat = repeated(|| self.operator.stat(path));
+        match self.bounded(0, Effect::None, stat).await? {
+            Ok(metadata) => Ok(Some(Seen {
+                size: metadata.content_length(),
+                content_type: metadata.content_type().map(str::to_owned),
+                tag: self.tag(&metadata).ok_or_else(no_tag)?,
+            })),
+            Err(error) if error::is_absent(&error) => Ok(None),
+            Err(error) => Err(self.error(&error, Effect::None)),
+        }
+    }
+
     /// Writes an object; `None` if what was demanded did not hold.
     pub(super) async fn put(
         &self,
@@ -178,8 +208,19 @@ impl Store {
         body: Vec<Bytes>,
         demand: Demand<'_>,
     ) -> Result<Option<Written>> {
+        self.put_as(path, body, None, demand).await
+    }
+
+    /// As [`Store::put`], with a media type.
+    pub(super) async fn put_as(
+        &self,
+        path: &str,
+        body: Vec<Bytes>,
+        content_type: Option<String>,
+        demand: Demand<'_>,
+    ) -> Result<Option<Written>> {
         let body = Buffer::from(body);
-        let mut options = WriteOptions::default();
+        let mut options = WriteOptions { content_type, ..WriteOptions::default() };
         match (demand, self.tags) {
             (Demand::Nothing, _) if body.len() > self.options.part_bytes => {
                 options.chunk = Some(self.options.part_bytes);

@@ -1,6 +1,7 @@
 //! The driver: records as objects.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,11 +11,13 @@ use sira_store::driver::{
     Area, Change, Driver, DriverProfile, Guard, HEAD_BYTES, Held, Listed, Part, Place, Record,
     RecordHead, Scan,
 };
+use sira_store::plain::PlainDriver;
 use sira_store::{Condition, HealthStatus, Result, StorageError, Version, limits};
 
 use super::adapter::{Demand, Fetched, Found, Store, Tag, pause};
 use super::layout::{self, Layout, Location, TOMBSTONE_BYTES};
 use super::options::Conditions;
+use super::plain::PlainObjects;
 use super::probe;
 
 /// How often a change is tried when other writers come first.
@@ -414,6 +417,10 @@ impl Driver for ObjectStoreDriver {
             }
         }
         Ok(collected)
+    }
+
+    fn plain(self: Arc<Self>, namespace: &str) -> Option<Arc<dyn PlainDriver>> {
+        Some(Arc::new(PlainObjects::new(self, namespace)))
     }
 
     async fn health_check(&self) -> HealthStatus {

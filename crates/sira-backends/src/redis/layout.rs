@@ -127,5 +127,15 @@ pub(super) fn slot(bytes: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(bytes) % SLOTS as u16
 }
 
+/// The hash slot of any key: that of its tag, where it has one that is not empty.
+pub(super) fn slot_of(key: &[u8]) -> u16 {
+    let tag = || {
+        let open = key.iter().position(|byte| *byte == b'{')? + 1;
+        let length = key.get(open..)?.iter().position(|byte| *byte == b'}')?;
+        key.get(open..open + length).filter(|tag| !tag.is_empty())
+    };
+    slot(tag().unwrap_or(key))
+}
+
 #[cfg(test)]
 mod tests;

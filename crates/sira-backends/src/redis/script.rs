@@ -7,7 +7,7 @@ use redis::{Cmd, RedisWrite, Script};
 use sira_store::Condition;
 use sira_store::driver::Record;
 
-use super::layout::Names;
+use super::layout::{Names, slot_of};
 
 macro_rules! scripts {
     ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
@@ -35,6 +35,9 @@ scripts! {
     RANGE = "lua/range.lua";
     COMMIT = "lua/commit.lua";
     COLLECT = "lua/collect.lua";
+    PLAIN_GET = "lua/plain_get.lua";
+    PLAIN_PUT = "lua/plain_put.lua";
+    PLAIN_REMOVE = "lua/plain_remove.lua";
 }
 
 /// A command and the hash slot that it is for.
@@ -63,6 +66,13 @@ impl Request {
         let mut call = Self::of_script(script, 1, Some(names));
         call.cmd.arg(&names.value);
         call
+    }
+
+    /// A call of a script that is given the name of one plain value.
+    pub(super) fn call_on_plain(script: &Script, name: &[u8]) -> Self {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.get_hash()).arg(1).arg(name);
+        Self { cmd, slot: slot_of(name) }
     }
 
     fn of_script(script: &Script, keys: usize, first: Option<&Names>) -> Self {

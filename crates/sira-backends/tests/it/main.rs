@@ -35,6 +35,7 @@ mod object_store;
 #[cfg(feature = "opensearch")]
 mod opensearch;
 #[cfg(feature = "postgres")]
+mod plain;
 mod postgres;
 #[cfg(feature = "mysql")]
 mod proxy;

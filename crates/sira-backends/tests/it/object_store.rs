@@ -25,14 +25,14 @@ fn common(prefix: &str) -> ObjectStoreOptions {
     ObjectStoreOptions::with_prefix(prefix)
 }
 
-fn s3(prefix: &str) -> S3Options {
+pub fn s3(prefix: &str) -> S3Options {
     S3Options::new(env("SIRA_TEST_S3_BUCKET"), env("SIRA_TEST_S3_REGION"))
         .with_endpoint(env("SIRA_TEST_S3_ENDPOINT"))
         .with_access_key(env("SIRA_TEST_S3_ACCESS_KEY_ID"), env("SIRA_TEST_S3_SECRET_ACCESS_KEY"))
         .with_common(common(prefix))
 }
 
-fn minio(prefix: &str) -> S3Options {
+pub fn minio(prefix: &str) -> S3Options {
     S3Options::new(env("SIRA_TEST_MINIO_BUCKET"), env("SIRA_TEST_MINIO_REGION"))
         .with_endpoint(env("SIRA_TEST_MINIO_ENDPOINT"))
         .with_access_key(
@@ -42,18 +42,32 @@ fn minio(prefix: &str) -> S3Options {
         .with_common(common(prefix))
 }
 
-fn azure(prefix: &str) -> AzureBlobOptions {
+pub fn azure(prefix: &str) -> AzureBlobOptions {
     AzureBlobOptions::new(env("SIRA_TEST_AZURE_ACCOUNT"), env("SIRA_TEST_AZURE_CONTAINER"))
         .with_endpoint(env("SIRA_TEST_AZURE_ENDPOINT"))
         .with_account_key(env("SIRA_TEST_AZURE_ACCOUNT_KEY"))
         .with_common(common(prefix))
 }
 
-fn gcs(prefix: &str) -> GcsOptions {
+pub fn gcs(prefix: &str) -> GcsOptions {
     GcsOptions::new(env("SIRA_TEST_GCS_BUCKET"))
         .with_endpoint(env("SIRA_TEST_GCS_ENDPOINT"))
         .with_credential(GcsCredential::Anonymous)
         .with_common(common(prefix))
+}
+
+/// A client of the same bucket that knows nothing of us.
+pub fn other_client() -> opendal::Operator {
+    let service = opendal::services::S3::default()
+        .bucket(&env("SIRA_TEST_S3_BUCKET"))
+        .region(&env("SIRA_TEST_S3_REGION"))
+        .endpoint(&env("SIRA_TEST_S3_ENDPOINT"))
+        .access_key_id(&env("SIRA_TEST_S3_ACCESS_KEY_ID"))
+        .secret_access_key(&env("SIRA_TEST_S3_SECRET_ACCESS_KEY"));
+    let operator = opendal::Operator::new(service).unwrap();
+    let transport = opendal_http_transport_reqwest::ReqwestTransport::new(reqwest::Client::new());
+    let context = operator.context().with_http_transport(opendal::HttpTransporter::new(transport));
+    operator.with_context(context)
 }
 
 #[tokio::test(flavor = "multi_thread")]

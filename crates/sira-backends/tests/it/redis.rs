@@ -12,15 +12,15 @@ use crate::conform::conforms;
 use crate::support::{env, unique};
 use crate::{contract, edges};
 
-fn single(prefix: &str) -> RedisOptions {
+pub fn single(prefix: &str) -> RedisOptions {
     RedisOptions::new(env("SIRA_TEST_REDIS_URL"), prefix)
 }
 
-fn cluster(prefix: &str) -> RedisOptions {
+pub fn cluster(prefix: &str) -> RedisOptions {
     RedisOptions::cluster(env("SIRA_TEST_REDIS_CLUSTER_URLS").split(','), prefix)
 }
 
-fn prefix() -> String {
+pub fn prefix() -> String {
     format!("{}:", unique("sira"))
 }
 
@@ -41,7 +41,7 @@ fn record(version: u64) -> Record {
 }
 
 /// Answer of the bare server.
-async fn ask<T: redis::FromRedisValue>(command: &[&str]) -> redis::RedisResult<T> {
+pub async fn ask<T: redis::FromRedisValue>(command: &[&str]) -> redis::RedisResult<T> {
     let client = redis::Client::open(env("SIRA_TEST_REDIS_URL"))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let mut cmd = redis::Cmd::new();
@@ -49,7 +49,7 @@ async fn ask<T: redis::FromRedisValue>(command: &[&str]) -> redis::RedisResult<T
 }
 
 /// Removes what a test has left under its prefix.
-async fn clean(prefix: &str) {
+pub async fn clean(prefix: &str) {
     let keys: Vec<String> = ask(&["KEYS", &format!("{prefix}*")]).await.unwrap();
     for key in keys {
         let _: i64 = ask(&["DEL", &key]).await.unwrap();

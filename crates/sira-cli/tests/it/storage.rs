@@ -214,7 +214,7 @@ fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
         probe.local_addr().unwrap().port().to_string()
     };
     let f = Fixture::start(&format!(
-        "[storage.backends.hot]\ntype = \"redis\"\nport = {port}\n\
+        "[storage.backends.hot]\ntype = \"redis\"\nhost = \"127.0.0.1\"\nport = {port}\n\
          [namespaces.hot]\nbackends = [\"hot\"]\n\
          [namespaces.both]\nbackends = [\"embedded\", \"hot\"]\n"
     ));

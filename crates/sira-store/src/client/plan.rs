@@ -22,6 +22,9 @@ pub struct NamespacePolicy {
     /// Lies on its first backend, or else the default one, and nowhere else, as other programs write
     /// to it there: past router, catalog, seal and cache.
     pub direct: bool,
+    /// Holds plain bytes under plain names, which other clients of the engine read and write, see
+    /// [`StorageBackend::plain`]; such a namespace is `direct`.
+    pub plain: bool,
     /// Compression of values whose writes name none; `None` is the plan's.
     pub compression: Option<CompressionType>,
     /// How hard to compress, see [`crate::StorageOptions::compression_level`].
@@ -90,6 +93,12 @@ impl StoragePlan {
             check_namespace(namespace).map_err(located)?;
             for name in &policy.backends {
                 self.find(name).map_err(located)?;
+            }
+            if policy.plain && !policy.direct {
+                return Err(located(StorageError::invalid_input(
+                    "a namespace of plain bytes has no place for where its objects lie: it must be \
+                     direct",
+                )));
             }
             if policy.direct
                 && (policy.backends.len() > 1

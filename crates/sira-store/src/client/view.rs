@@ -54,7 +54,10 @@ impl View {
         let (home, backend) = plan.home(namespace)?;
         let (mut backend, at, placed) = match plan.catalog_of(namespace) {
             None => {
-                let inside = inside(backend, namespace).await;
+                let inside = match policy.plain {
+                    true => backend.plain(namespace).await,
+                    false => inside(backend, namespace).await,
+                };
                 (inside.map_err(|error| error.with_backend(home))?, Some(home.into()), None)
             }
             Some(catalog) => {

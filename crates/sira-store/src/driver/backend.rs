@@ -16,6 +16,7 @@ use crate::error::{Result, StorageError};
 use crate::key::{CheckedWrite, check_batch, check_key, check_namespace, check_write};
 use crate::limits::VALUE_BYTES_MAX;
 use crate::options::{Condition, StorageOptions};
+use crate::plain::{PlainBackend, no_plain};
 use crate::version::Version;
 
 /// Namespace of a backend that names none.
@@ -195,7 +196,8 @@ impl StorageBackend for DriverBackend {
     }
 
     async fn list(&self, options: ListOptions) -> Result<ListPage> {
-        listing::page(&self.store, &self.place, &options)
+        let records = listing::Records { store: &self.store, place: &self.place };
+        listing::page(&records, &options)
             .await
             .map_err(|error| error.with_namespace(&*self.place.namespace))
     }
@@ -216,5 +218,13 @@ impl StorageBackend for DriverBackend {
 
     async fn namespace(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
         Ok(Arc::new(DriverBackend::namespace(self, name)?))
+    }
+
+    async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        check_namespace(name)?;
+        match Arc::clone(&self.store.driver).plain(name) {
+            Some(driver) => Ok(Arc::new(PlainBackend::new(driver, name))),
+            None => Err(no_plain(self.store.profile.name)),
+        }
     }
 }

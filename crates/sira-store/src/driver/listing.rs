@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::store::Store;
 use super::{After, Expiry, Listed, Part, Place, Scan};
 use crate::backend::{ListEntry, ListOptions, ListPage};
@@ -18,8 +20,35 @@ const SCAN_LIMIT_FOLDED: usize = 100;
 /// Records that are asked for their expiry at once.
 const CONCURRENCY: usize = 16;
 
+/// What pages are made from.
+#[async_trait]
+pub(crate) trait Source: Sync {
+    /// As [`super::Driver::scan`].
+    async fn scan(&self, scan: Scan) -> Result<Vec<Listed>>;
+
+    /// Those that have not expired.
+    async fn live(&self, found: Vec<Listed>) -> Result<VecDeque<Listed>>;
+}
+
+/// Records of a place.
+pub(super) struct Records<'a> {
+    pub(super) store: &'a Store,
+    pub(super) place: &'a Place,
+}
+
+#[async_trait]
+impl Source for Records<'_> {
+    async fn scan(&self, scan: Scan) -> Result<Vec<Listed>> {
+        self.store.driver.scan(self.place, scan).await
+    }
+
+    async fn live(&self, found: Vec<Listed>) -> Result<VecDeque<Listed>> {
+        live(self.store, self.place, found).await
+    }
+}
+
 /// Makes a page, as `StorageBackend::list` defines it.
-pub(super) async fn page(store: &Store, place: &Place, options: &ListOptions) -> Result<ListPage> {
+pub(crate) async fn page(source: &dyn Source, options: &ListOptions) -> Result<ListPage> {
     let limit = match options.limit {
         0 => LIST_LIMIT_DEFAULT,
         limit => limit.min(LIST_LIMIT_MAX),
@@ -47,10 +76,10 @@ pub(super) async fn page(store: &Store, place: &Place, options: &ListOptions) ->
     };
     loop {
         let scan = Scan { prefix: options.prefix.clone(), after: after.clone(), limit: scan_limit };
-        let found = store.driver.scan(place, scan).await?;
+        let found = source.scan(scan).await?;
         let exhausted = found.len() < scan_limit;
         let mut reached = found.last().map(|listed| After::Key(listed.key.clone()));
-        let mut found = live(store, place, found).await?;
+        let mut found = source.live(found).await?;
         while let Some(listed) = found.pop_front() {
             if page.entries.len() + page.common_prefixes.len() == limit {
                 page.next = last;

@@ -311,6 +311,13 @@ impl<A: Around> StorageBackend for Layered<A> {
         Ok(Arc::new(Self { inner, around, namespace: Some(name.into()) }))
     }
 
+    async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let operation = self.operation(OperationKind::Namespace, None);
+        let inner = self.around.around(&operation, self.inner.plain(name)).await?;
+        let around = Arc::clone(&self.around);
+        Ok(Arc::new(Self { inner, around, namespace: Some(name.into()) }))
+    }
+
     async fn flush(&self) -> Result<()> {
         let operation = self.operation(OperationKind::Flush, None);
         self.around.around(&operation, self.inner.flush()).await

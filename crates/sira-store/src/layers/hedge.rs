@@ -329,6 +329,16 @@ impl StorageBackend for HedgeLayer {
         Ok(Arc::new(Self { inner, other, hedges: Arc::clone(&self.hedges) }))
     }
 
+    async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let inner = self.inner.plain(name).await?;
+        let other = if Arc::ptr_eq(&self.inner, &self.other) {
+            Arc::clone(&inner)
+        } else {
+            self.other.plain(name).await?
+        };
+        Ok(Arc::new(Self { inner, other, hedges: Arc::clone(&self.hedges) }))
+    }
+
     async fn flush(&self) -> Result<()> {
         self.inner.flush().await
     }

@@ -330,6 +330,11 @@ impl StorageBackend for RetryLayer {
         Ok(Arc::new(Self { inner, retries: Arc::clone(&self.retries) }))
     }
 
+    async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let inner = self.repeat(|| self.inner.plain(name)).await?;
+        Ok(Arc::new(Self { inner, retries: Arc::clone(&self.retries) }))
+    }
+
     async fn flush(&self) -> Result<()> {
         self.repeat(|| self.inner.flush()).await
     }

@@ -83,3 +83,21 @@ local function erase(value, index, expiries, head)
   redis.call('ZREM', index, name)
   redis.call('ZREM', expiries, name)
 end
+
+-- What stands for a plain value: the first 48 bits of its hash, in hexadecimal.
+local function plain_state(bytes)
+  return string.sub(redis.sha1hex(bytes), 1, 12)
+end
+
+-- want: as above, with the state in the place of the version.
+local function plain_holds(key, want)
+  local kind = string.sub(want, 1, 1)
+  if kind == 'a' then return true end
+  if kind == 'n' or kind == 'p' then
+    return (redis.call('EXISTS', key) == 1) == (kind == 'p')
+  end
+  local held = redis.call('GET', key)
+  local same = held and plain_state(held) == string.sub(want, 2)
+  if kind == 'm' then return same end
+  return not same
+end

@@ -31,6 +31,8 @@ pub struct NamespaceConfig {
     /// Other gateways write to it past this one's catalog: it lies on one backend and nowhere else,
     /// neither compressed nor encrypted here.
     pub direct: bool,
+    /// It holds plain bytes that other clients of its engine read and write; then it is direct.
+    pub plain: bool,
     /// Time after which objects are gone that name none.
     pub ttl: Option<Duration>,
     /// When a write that names no durability is answered.
@@ -59,6 +61,7 @@ struct RawNamespace {
     encryption: Option<Spanned<Cipher>>,
     key_id: Option<Spanned<String>>,
     direct: Option<Spanned<bool>>,
+    plain: Option<Spanned<bool>>,
     #[serde(deserialize_with = "units::duration")]
     ttl: Option<Duration>,
     #[serde(deserialize_with = "durability")]
@@ -136,13 +139,16 @@ fn of_raw(
     let level = check::level(reader, &level_name, level_of, raw.compression_level);
     let names = (&*format!("{section}.encryption"), &*format!("{section}.key_id"));
     let encryption = check::encryption(reader, found, names, raw.encryption, raw.key_id);
-    let direct = raw.direct.as_ref().is_some_and(|direct| *direct.get_ref());
+    let is_set = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| *flag.get_ref());
+    let plain = is_set(&raw.plain);
+    let direct = plain || is_set(&raw.direct);
     let sealed = compressed.is_some_and(|compression| compression != CompressionType::None)
         || (cipher_at.is_some() && encryption.as_ref() != Some(&EncryptionType::None));
     let several = raw.backends.as_ref().is_some_and(|names| names.get_ref().len() > 1);
-    if let Some(at) = raw.direct.filter(|_| direct && (sealed || several)) {
+    let (name, at) = if plain { ("plain", raw.plain) } else { ("direct", raw.direct) };
+    if let Some(at) = at.filter(|_| direct && (sealed || several)) {
         let message = format!(
-            "{section}.direct: others write to the namespace too, so it lies on one backend, neither \
+            "{section}.{name}: others write to the namespace too, so it lies on one backend, neither \
              compressed nor encrypted"
         );
         reader.fail(at.span().start, &message);
@@ -162,6 +168,7 @@ fn of_raw(
         compression_level: level,
         encryption,
         direct,
+        plain,
         ttl: raw.ttl,
         durability: raw.durability,
         cache: None,

@@ -94,7 +94,8 @@ fn the_sections_of_the_example_are_right() {
     let cache = sessions.cache.as_ref().unwrap();
     let cache = &cache.policy;
     assert_eq!((cache.eviction, cache.memory_bytes), (EvictionPolicy::S3Fifo, Some(64 << 20)));
-    assert!(config.namespaces["exports"].direct);
+    assert!(config.namespaces["exports"].direct && !config.namespaces["exports"].plain);
+    assert!(config.namespaces["reports"].direct && config.namespaces["reports"].plain);
 }
 
 #[test]
@@ -365,6 +366,8 @@ fn direct_namespaces_lie_on_one_backend() {
     let (message, _) = one("[namespaces.a]\ndirect = true\n[namespaces.a.cache]");
     assert!(message.starts_with("3:15: namespaces.a.cache: "), "{message}");
     assert!(right("[namespaces.a]\ndirect = true").namespaces["a"].direct);
+    let (message, _) = one("[namespaces.a]\nplain = true\ncompression = \"zstd\"");
+    assert!(message.starts_with("2:9: namespaces.a.plain: "), "{message}");
     let cache = right("[namespaces.a.cache]\ndisk = \"1GiB\"\nremote = \"embedded\"");
     let cache = cache.namespaces["a"].cache.clone().unwrap();
     assert_eq!((cache.disk, cache.remote.as_deref()), (Some(1 << 30), Some("embedded")));

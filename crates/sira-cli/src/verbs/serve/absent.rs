@@ -75,4 +75,8 @@ impl StorageBackend for AbsentBackend {
     async fn namespace(&self, _: &str) -> Result<Arc<dyn StorageBackend>> {
         Ok(Arc::new(self.clone()))
     }
+
+    async fn plain(&self, _: &str) -> Result<Arc<dyn StorageBackend>> {
+        Ok(Arc::new(self.clone()))
+    }
 }

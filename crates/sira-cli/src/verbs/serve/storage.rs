@@ -87,6 +87,12 @@ impl Plane {
         let mut namespaces = BTreeMap::new();
         for (name, namespace) in &config.namespaces {
             let policy = self.policy(name, namespace, &opened)?;
+            if policy.plain {
+                // Told now rather than to each client.
+                let backend = policy.backends.first().unwrap_or(&config.default_backend);
+                let plain = self.backend(&opened, backend)?.plain(name).await;
+                plain.map_err(|error| error.with_backend(backend).with_namespace(name))?;
+            }
             namespaces.insert(name.clone(), policy);
         }
         for name in known.iter().filter(|name| is_database(name)) {
@@ -228,6 +234,7 @@ impl Plane {
         Ok(NamespacePolicy {
             backends: config.backends.clone(),
             direct: config.direct,
+            plain: config.plain,
             compression: config.compression,
             compression_level: config.compression_level,
             encryption: config.encryption.clone(),
