@@ -8,7 +8,6 @@
 mod history;
 mod mover;
 mod side;
-mod speed;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
