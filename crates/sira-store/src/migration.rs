@@ -7,8 +7,12 @@
 //! and what was written meanwhile is never replaced by something older.
 
 mod copy;
+mod crew;
 mod cursor;
+mod keys;
+mod ledger;
 mod progress;
+mod sync;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +28,9 @@ use crate::pattern::KeyPattern;
 use crate::version::Version;
 
 pub use cursor::Cursor;
+pub use ledger::Ledger;
 pub use progress::{MigrationProgress, MigrationReport};
+pub use sync::{SyncOptions, SyncProgress, SyncReport, TwoWaySync};
 
 use copy::Copied;
 use progress::Meter;
@@ -297,12 +303,8 @@ impl<'a> Walk<'a> {
         while full(self) {
             self.finish_one().await?;
         }
-        if let Some(most) = options.bytes_per_second_max {
-            let pause = self.migration.progress.pause(&*self.migration.env, entry.size, most);
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-        }
+        let Migration { env, progress, .. } = self.migration;
+        progress.wait(&**env, entry.size, options.bytes_per_second_max).await;
         let number = self.next;
         self.next += 1;
         self.open.insert(number, entry.key.clone());

@@ -65,14 +65,7 @@ async fn attempt(migration: &Migration, entry: &ListEntry) -> Result<Copied> {
     if !same {
         copied.copied = bring(migration, key, &head, held.as_ref()).await?;
     }
-    let wanted = match options.verify {
-        Verify::None => false,
-        Verify::All => true,
-        Verify::OneOf(count) => {
-            u64::from(crc32c::crc32c(key.as_bytes())) % u64::from(count.max(1)) == 0
-        }
-    };
-    if wanted && (same || copied.copied) {
+    if options.verify.takes(key) && (same || copied.copied) {
         verify(migration, key, head.version).await?;
         copied.verified = true;
     }

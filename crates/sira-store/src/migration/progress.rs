@@ -61,35 +61,55 @@ impl MigrationProgress {
 #[derive(Debug)]
 pub(super) struct Meter {
     begun: Duration,
-    state: Mutex<State>,
+    report: Mutex<MigrationReport>,
+    throttle: Throttle,
 }
 
+/// Lets bytes through at a rate.
 #[derive(Debug, Default)]
-struct State {
-    report: MigrationReport,
+pub(super) struct Throttle {
     /// Until when the bytes that were let through take their time.
-    paid_until: Duration,
+    paid_until: Mutex<Duration>,
+}
+
+impl Throttle {
+    /// Waits until so many bytes may go on their way.
+    pub(super) async fn wait(&self, env: &dyn Env, bytes: u64, per_second: Option<u64>) {
+        let Some(per_second) = per_second else { return };
+        let pause = self.pause(env.monotonic(), bytes, per_second);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn pause(&self, now: Duration, bytes: u64, per_second: u64) -> Duration {
+        let takes = Duration::from_secs_f64(bytes as f64 / per_second.max(1) as f64);
+        let mut paid_until = self.paid_until.lock();
+        let begins = (*paid_until).max(now);
+        *paid_until = begins + takes;
+        begins - now
+    }
 }
 
 impl Meter {
     pub(super) fn new(env: &dyn Env) -> Self {
-        Self { begun: env.monotonic(), state: Mutex::default() }
+        Self { begun: env.monotonic(), report: Mutex::default(), throttle: Throttle::default() }
     }
 
     pub(super) fn found(&self, _bytes: u64) {
-        self.state.lock().report.scanned += 1;
+        self.report.lock().scanned += 1;
     }
 
     pub(super) fn unchanged(&self) {
-        self.state.lock().report.skipped += 1;
+        self.report.lock().skipped += 1;
     }
 
     pub(super) fn extraneous(&self) {
-        self.state.lock().report.extraneous += 1;
+        self.report.lock().extraneous += 1;
     }
 
     pub(super) fn done(&self, object: &Copied) {
-        let report = &mut self.state.lock().report;
+        let report = &mut *self.report.lock();
         report.copied += u64::from(object.copied);
         report.skipped += u64::from(!object.copied);
         report.copied_bytes += if object.copied { object.bytes } else { 0 };
@@ -100,7 +120,7 @@ impl Meter {
     }
 
     pub(super) fn report(&self) -> MigrationReport {
-        self.state.lock().report
+        *self.report.lock()
     }
 
     pub(super) fn progress(&self, env: &dyn Env) -> MigrationProgress {
@@ -115,13 +135,8 @@ impl Meter {
         }
     }
 
-    /// How long to wait before so many bytes go on their way.
-    pub(super) fn pause(&self, env: &dyn Env, bytes: u64, per_second: u64) -> Duration {
-        let now = env.monotonic();
-        let takes = Duration::from_secs_f64(bytes as f64 / per_second.max(1) as f64);
-        let mut state = self.state.lock();
-        let begins = state.paid_until.max(now);
-        state.paid_until = begins + takes;
-        begins - now
+    /// Waits until so many bytes may go on their way.
+    pub(super) async fn wait(&self, env: &dyn Env, bytes: u64, per_second: Option<u64>) {
+        self.throttle.wait(env, bytes, per_second).await;
     }
 }

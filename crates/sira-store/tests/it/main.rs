@@ -19,3 +19,4 @@ mod names;
 mod placement;
 mod sealing;
 mod simulation;
+mod sync;
