@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
 
+use crate::changes::ChangeLog;
 use crate::error::{Result, StorageError};
 use crate::limits;
 use crate::metadata::Metadata;
@@ -384,6 +385,11 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
         let _ = name;
         Err(crate::plain::no_plain(self.capabilities().name))
+    }
+
+    /// What was written here, in order, where the engine has a log of it.
+    fn change_log(&self) -> Option<Arc<dyn ChangeLog>> {
+        None
     }
 
     /// Makes everything acknowledged so far durable.

@@ -4,6 +4,7 @@ mod backend;
 mod batch;
 mod durable;
 mod engine;
+mod follow;
 mod gate;
 #[doc(hidden)]
 pub mod index;

@@ -4,6 +4,7 @@ pub mod backend;
 mod batch;
 pub mod blocking;
 pub mod cache;
+pub mod changes;
 pub mod client;
 pub mod conformance;
 pub mod driver;

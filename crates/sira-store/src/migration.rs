@@ -12,6 +12,7 @@ mod cursor;
 mod keys;
 mod ledger;
 mod progress;
+mod replication;
 mod sync;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,9 @@ use crate::version::Version;
 pub use cursor::Cursor;
 pub use ledger::Ledger;
 pub use progress::{MigrationProgress, MigrationReport};
+pub use replication::{
+    Replication, ReplicationMark, ReplicationOptions, ReplicationPhase, ReplicationProgress,
+};
 pub use sync::{SyncOptions, SyncProgress, SyncReport, TwoWaySync};
 
 use copy::Copied;

@@ -13,6 +13,7 @@ use crate::backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
     Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
+use crate::changes::ChangeLog;
 use crate::error::{Result, StorageError};
 use crate::key::{
     CheckedWrite, check_described, check_key, check_namespace, check_range, check_range_start,
@@ -409,6 +410,10 @@ impl StorageBackend for EmbeddedBackend {
 
     async fn namespace(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
         Ok(Arc::new(Self::namespace(self, name)?))
+    }
+
+    fn change_log(&self) -> Option<Arc<dyn ChangeLog>> {
+        Some(Arc::new(self.clone()))
     }
 
     async fn flush(&self) -> Result<()> {

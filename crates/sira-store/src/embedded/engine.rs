@@ -1,6 +1,7 @@
 //! The engine: opening, reading, scanning, durability.
 
 mod checkpoint;
+mod follow;
 mod lookup;
 mod maintain;
 mod open;
@@ -37,6 +38,7 @@ use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
 use crate::version::{HybridClock, Version};
 
+pub(super) use follow::{Followed, LogPlace};
 pub use maintain::MaintenanceReport;
 pub(super) use maintain::collect_if_expired;
 pub use reader::ObjectReader;

@@ -17,6 +17,7 @@ mod layers;
 mod migration;
 mod names;
 mod placement;
+mod replication;
 mod sealing;
 mod simulation;
 mod sync;
