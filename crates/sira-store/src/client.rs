@@ -6,6 +6,7 @@ mod movement;
 mod observe;
 mod plan;
 mod shared;
+mod syncing;
 mod view;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::version::Version;
 pub use explain::Whereabouts;
 pub use movement::DataMovement;
 pub use plan::{NamespacePolicy, StoragePlan};
+pub use syncing::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
 
 use shared::Shared;
 use view::{NAMESPACE_DEFAULT, View};

@@ -61,10 +61,9 @@ impl ChangeLog for EmbeddedBackend {
 
     async fn after(&self, position: &ChangePosition, records: usize) -> Result<Option<ChangePage>> {
         let namespace = self.namespace_number();
-        let Some(from) = Position::decode(position).filter(|from| from.namespace == namespace)
-        else {
-            return Ok(None);
-        };
+        // One that was not there had no records before the place.
+        let goes_on = |from: &Position| [namespace, NO_NAMESPACE].contains(&from.namespace);
+        let Some(from) = Position::decode(position).filter(goes_on) else { return Ok(None) };
         let followed = self.engine().follow(from.place, NamespaceId(namespace), records);
         let Some(Followed { keys, next, left, last }) =
             followed.map_err(|error| error.with_namespace(self.namespace_name()))?

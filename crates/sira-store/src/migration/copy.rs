@@ -6,6 +6,7 @@ use super::{ConflictRule, Migration, Side, Verify};
 use crate::backend::{ListEntry, Object, ObjectHead, ReadOptions};
 use crate::error::{Result, StorageError};
 use crate::options::{Condition, StorageOptions};
+use crate::seal::Seal;
 use crate::version::Version;
 
 /// Times that a copy begins again because the object was written meanwhile.
@@ -110,6 +111,9 @@ async fn bring(
     }
     let pinned = ReadOptions { condition: Condition::IfMatch(head.version), range: None };
     let Some(object) = migration.source.read(key, pinned).await? else { return Ok(false) };
+    if exact.is_none() || to != key {
+        refuse_encrypted(&object)?;
+    }
     let Object { head, value, .. } = object;
     let options = StorageOptions {
         expires_at_ms: head.expires_at_ms,
@@ -120,6 +124,18 @@ async fn bring(
     };
     migration.target.put(&to, value, options).await?;
     Ok(true)
+}
+
+/// Encrypted bytes are bound to their key and version, and no keys are known here.
+fn refuse_encrypted(object: &Object) -> Result<()> {
+    let Some(seal) = object.head.metadata.seal.as_deref() else { return Ok(()) };
+    match Seal::decode(seal)?.encryption() {
+        None => Ok(()),
+        Some(_) => Err(StorageError::unsupported(
+            "both sides have an encrypted object, and the rule has the source's stored under another \
+             key or version, where it does not open: let the newest or the target win",
+        )),
+    }
 }
 
 /// Reads an object back and compares it with the source's.

@@ -7,8 +7,10 @@ use std::time::Duration;
 use sira_store::driver::DriverBackend;
 use sira_store::env::SeededRandom;
 use sira_store::migration::{ConflictRule, Cursor, Migration, MigrationOptions, Side, Verify};
+use sira_store::seal::{Keyring, SealOptions};
 use sira_store::{
-    ListOptions, Metadata, ReadOptions, StorageBackend, StorageError, StorageOptions, Version,
+    EncryptionType, ListOptions, Metadata, ReadOptions, SealingBackend, StorageBackend,
+    StorageError, StorageOptions, Version,
 };
 
 use crate::driver::memory::{Kind, MemoryDriver};
@@ -273,4 +275,26 @@ async fn the_bandwidth_is_bounded() {
     let mover = migration(&from, &to, options);
     let slept = tokio::time::timeout(Duration::from_secs(8), mover.run()).await;
     assert!(slept.is_err(), "10,000 bytes at 1,000 a second take more than 8 s");
+}
+
+#[tokio::test]
+async fn encrypted_objects_are_not_stored_where_they_do_not_open() {
+    let keyring = Arc::new(Keyring::new("k", Keyring::generate_key().unwrap()).unwrap());
+    let defaults = SealOptions {
+        encryption: EncryptionType::Aes256Gcm { key_id: String::new() },
+        ..SealOptions::default()
+    };
+    let (from, to) = (store(), store());
+    for store in [&from, &to] {
+        let keyring = Arc::clone(&keyring);
+        let sealed = SealingBackend::new(Arc::clone(store), "default", keyring, defaults.clone());
+        sealed.put("a", "secret".into(), StorageOptions::default()).await.unwrap();
+    }
+    let there = everything(&to).await;
+    for conflict in [ConflictRule::Source, ConflictRule::KeepBoth { separator: "~".to_owned() }] {
+        let options = MigrationOptions { conflict, ..MigrationOptions::default() };
+        let error = migration(&from, &to, options).run().await.unwrap_err();
+        assert!(matches!(error, StorageError::Unsupported(_)), "{error}");
+        assert_eq!(everything(&to).await, there);
+    }
 }
