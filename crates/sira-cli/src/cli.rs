@@ -97,6 +97,8 @@ pub enum Verb {
     Route(verbs::route::RouteVerb),
     /// Move objects between the backends of a server
     Migrate(verbs::migrate::MigrateArgs),
+    /// Keep two places of a server level
+    Sync(verbs::sync::SyncArgs),
     /// Check, mend and read the log in a folder
     #[command(subcommand)]
     Log(verbs::log::LogVerb),

@@ -52,6 +52,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Stats => verbs::stats::run(&settings(&global)?, output),
         Verb::Route(verb) => verbs::route::run(&settings(&global)?, output, verb),
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
+        Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),
         Verb::Stat(args) => verbs::stat::run(&settings(&global)?, output, args),
         Verb::Cp(args) => verbs::cp::run(&settings(&global)?, output, args),
         Verb::Log(verb) => verbs::log::run(&settings(&global)?, output, verb),

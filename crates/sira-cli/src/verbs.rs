@@ -17,3 +17,4 @@ pub mod route;
 pub mod serve;
 pub mod stat;
 pub mod stats;
+pub mod sync;

@@ -24,5 +24,6 @@ pub mod range;
 pub mod route;
 pub mod routes;
 pub mod service;
+pub mod syncs;
 pub mod ttl;
 pub mod write;

@@ -6,6 +6,7 @@
 //! --nocapture migration::embedded_to_sqlite`.
 
 mod history;
+mod level;
 mod mover;
 mod side;
 

@@ -95,6 +95,16 @@ impl HttpTarget {
         self.json(self.sent(request.send(&body[..]))?)
     }
 
+    /// Ends something of the server.
+    ///
+    /// # Errors
+    /// As [`HttpTarget::ask`].
+    pub fn end(&self, path: &str) -> Result<()> {
+        let request = self.authorized(self.agent.delete(format!("{}{path}", self.server)));
+        let answer = self.sent(request.call())?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.error(answer)) }
+    }
+
     fn url(&self, namespace: &str, key: Option<&str>) -> String {
         let namespace = utf8_percent_encode(namespace, PATH);
         match key {

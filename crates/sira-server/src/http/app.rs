@@ -22,6 +22,7 @@ use sira_store::layers::MetricsCollector;
 use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
+use crate::http::syncs::Syncs;
 use crate::metrics::{HttpMetrics, TextWriter};
 use crate::problem::Problem;
 use crate::storage::{EMBEDDED, Storage};
@@ -46,6 +47,7 @@ struct Shared {
     metrics: Arc<HttpMetrics>,
     other_metrics: OnceLock<MetricsWriter>,
     migrations: Migrations,
+    syncs: Syncs,
     draining: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl App {
             metrics,
             other_metrics: OnceLock::new(),
             migrations: Migrations::default(),
+            syncs: Syncs::default(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -127,12 +130,7 @@ impl App {
     /// The store's.
     pub async fn make_namespace(&self, name: &str) -> StorageResult<Namespace> {
         let mut engine = self.0.store.find_namespace(name)?;
-        if Catalog::owns(name) {
-            return Err(StorageError::permission_denied(
-                "the namespace belongs to the catalog of where objects lie; choose another name",
-            )
-            .with_namespace(name));
-        }
+        Self::check_not_reserved(name)?;
         if engine.is_none() && self.lies_on_engine(name) {
             let (store, name) = (self.0.store.clone(), name.to_owned());
             // Making it waits for the disk.
@@ -140,6 +138,20 @@ impl App {
             engine = Some(made.await.map_err(shutting_down)??);
         }
         self.open(name, engine).await
+    }
+
+    /// Refuses a namespace that is the server's own.
+    ///
+    /// # Errors
+    /// [`StorageError::PermissionDenied`] for one.
+    pub fn check_not_reserved(name: &str) -> StorageResult<()> {
+        if Catalog::owns(name) {
+            return Err(StorageError::permission_denied(
+                "the namespace belongs to the catalog of where objects lie; choose another name",
+            )
+            .with_namespace(name));
+        }
+        Ok(())
     }
 
     async fn open(&self, name: &str, engine: Option<EmbeddedBackend>) -> StorageResult<Namespace> {
@@ -209,6 +221,12 @@ impl App {
     #[must_use]
     pub fn migrations(&self) -> &Migrations {
         &self.0.migrations
+    }
+
+    /// Syncs that were begun here.
+    #[must_use]
+    pub fn syncs(&self) -> &Syncs {
+        &self.0.syncs
     }
 
     /// Clocks and random numbers.

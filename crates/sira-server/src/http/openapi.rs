@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
-use crate::http::{batch, data, health, json, migrations, namespaces, object, route};
+use crate::http::{batch, data, health, json, migrations, namespaces, object, route, syncs};
 use crate::problem::Problem;
 
 /// A problem document (RFC 9457).
@@ -72,6 +72,10 @@ pub enum Problems {
         migrations::begin,
         migrations::show,
         migrations::cancel,
+        syncs::list,
+        syncs::begin,
+        syncs::show,
+        syncs::end,
         document,
     ),
     components(schemas(ProblemDocument)),

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::http::app::App;
 use crate::http::observe::observe;
-use crate::http::{batch, data, health, migrations, namespaces, object, openapi, route};
+use crate::http::{batch, data, health, migrations, namespaces, object, openapi, route, syncs};
 use crate::problem::Problem;
 
 /// One route: its pattern, the methods it answers, and what answers them.
@@ -58,6 +58,8 @@ pub fn table() -> Vec<Route> {
             get(migrations::show).delete(migrations::cancel),
         ),
         route("/route", &["get"], get(route::explain)),
+        route("/syncs", &["get", "post"], get(syncs::list).post(syncs::begin)),
+        route("/syncs/{id}", &["get", "delete"], get(syncs::show).delete(syncs::end)),
         route("/stats", &["get"], get(health::stats)),
         route("/openapi.json", &["get"], get(openapi::document)),
     ]

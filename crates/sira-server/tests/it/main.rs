@@ -10,5 +10,6 @@ mod http_object;
 mod http_operations;
 mod http_storage;
 mod http_stream;
+mod http_syncs;
 mod resp;
 mod support;
