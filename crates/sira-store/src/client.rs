@@ -5,6 +5,7 @@ mod explain;
 mod movement;
 mod observe;
 mod plan;
+mod relocation;
 mod shared;
 mod syncing;
 mod view;

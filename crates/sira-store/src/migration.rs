@@ -7,11 +7,11 @@
 //! and what was written meanwhile is never replaced by something older.
 
 mod copy;
-mod crew;
+pub(crate) mod crew;
 mod cursor;
-mod keys;
+pub(crate) mod keys;
 mod ledger;
-mod progress;
+pub(crate) mod progress;
 mod replication;
 mod sync;
 

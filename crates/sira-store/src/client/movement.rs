@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
+use super::relocation::Relocation;
 use super::{NAMESPACE_DEFAULT, StorageClient};
 use crate::backend::{BatchOperation, BatchResult, ListOptions, StorageBackend};
 use crate::error::{Result, StorageError};
 use crate::limits::{BATCH_OPERATIONS_MAX, LIST_LIMIT_MAX};
 use crate::migration::{Migration, MigrationOptions, MigrationReport};
 use crate::pattern::KeyPattern;
-use crate::placement::PlacedBackend;
 
 /// Objects of a namespace on their way from one backend to another.
 #[derive(Debug)]
@@ -22,16 +20,6 @@ enum Way {
     Relocation(Relocation),
 }
 
-/// Objects that the catalog knows.
-#[derive(Debug)]
-struct Relocation {
-    placed: Arc<PlacedBackend>,
-    from: String,
-    to: String,
-    options: MigrationOptions,
-    report: Mutex<MigrationReport>,
-}
-
 impl DataMovement {
     /// Moves the objects. Dropped before it ends, what was moved stays moved.
     ///
@@ -40,10 +28,7 @@ impl DataMovement {
     pub async fn run(&self) -> Result<MigrationReport> {
         match &self.0 {
             Way::Copy(migration) => migration.run().await,
-            Way::Relocation(Relocation { placed, from, to, options, report }) => {
-                placed.relocate_all(from, to, options, report).await?;
-                Ok(*report.lock())
-            }
+            Way::Relocation(relocation) => relocation.run().await,
         }
     }
 
@@ -52,7 +37,7 @@ impl DataMovement {
     pub fn report(&self) -> MigrationReport {
         match &self.0 {
             Way::Copy(migration) => migration.progress().report,
-            Way::Relocation(relocation) => *relocation.report.lock(),
+            Way::Relocation(relocation) => relocation.report(),
         }
     }
 }
@@ -83,8 +68,8 @@ impl StorageClient {
         self.migrate(from, to, options).await
     }
 
-    /// As [`StorageClient::migrate_data`], with options. Where the plan has a catalog, only the
-    /// pattern and `dry_run` count.
+    /// As [`StorageClient::migrate_data`], with options. Where the plan has a catalog, the
+    /// pattern, `dry_run` and the bounds on what is under way count.
     ///
     /// # Errors
     /// As [`StorageClient::migrate_data`].
@@ -116,20 +101,15 @@ impl StorageClient {
         let view = self.view().await?;
         let plan = self.plan();
         let (source, target) = (plan.find(from)?, plan.find(to)?);
-        if let Some(placed) = &view.placed {
-            return Ok(DataMovement(Way::Relocation(Relocation {
-                placed: Arc::clone(placed),
-                from: from.to_owned(),
-                to: to.to_owned(),
-                options,
-                report: Mutex::default(),
-            })));
-        }
         let inside = async |backend: &Arc<dyn StorageBackend>| match self.name() {
             NAMESPACE_DEFAULT => Ok(Arc::clone(backend)),
             name => backend.namespace(name).await,
         };
         let source = inside(source).await.map_err(|error| error.with_backend(from))?;
+        if let Some(placed) = &view.placed {
+            let way = Relocation::new(Arc::clone(placed), source, (from, to), options);
+            return Ok(DataMovement(Way::Relocation(way)));
+        }
         let target = inside(target).await.map_err(|error| error.with_backend(to))?;
         Ok(DataMovement(Way::Copy(Migration::new(source, target, options)?)))
     }

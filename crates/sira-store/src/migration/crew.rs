@@ -6,15 +6,15 @@ use crate::error::{Result, StorageError};
 
 /// How much is under way at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(crate) struct Bounds {
     /// Objects.
-    pub(super) concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Bytes of values; one larger value goes alone.
-    pub(super) bytes_in_flight_max: u64,
+    pub(crate) bytes_in_flight_max: u64,
 }
 
 /// Tasks that are under way. Dropped, they are given up.
-pub(super) struct Crew<T> {
+pub(crate) struct Crew<T> {
     bounds: Bounds,
     tasks: JoinSet<(usize, u64, Result<T>)>,
     bytes: u64,
@@ -23,12 +23,12 @@ pub(super) struct Crew<T> {
 }
 
 impl<T: Send + 'static> Crew<T> {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self { bounds, tasks: JoinSet::new(), bytes: 0, done: Vec::new(), failed: None }
     }
 
     /// Begins work on an object once there is room for it; nothing more after a failure.
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         &mut self,
         number: usize,
         bytes: u64,
@@ -66,7 +66,7 @@ impl<T: Send + 'static> Crew<T> {
     ///
     /// # Errors
     /// The first failure, once everything has ended.
-    pub(super) async fn finish(mut self) -> Result<Vec<(usize, T)>> {
+    pub(crate) async fn finish(mut self) -> Result<Vec<(usize, T)>> {
         while !self.tasks.is_empty() {
             self.join().await;
         }

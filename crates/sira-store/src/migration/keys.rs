@@ -6,10 +6,10 @@ use crate::backend::{ListEntry, ListOptions, StorageBackend};
 use crate::error::Result;
 
 /// Keys of one page.
-pub(super) const PAGE_KEYS: usize = 1000;
+pub(crate) const PAGE_KEYS: usize = 1000;
 
 /// Keys of a backend that begin with a prefix.
-pub(super) struct Keys {
+pub(crate) struct Keys {
     backend: Arc<dyn StorageBackend>,
     prefix: String,
     entries: std::iter::Peekable<std::vec::IntoIter<ListEntry>>,
@@ -18,13 +18,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(backend: Arc<dyn StorageBackend>, prefix: &str) -> Self {
+    pub(crate) fn new(backend: Arc<dyn StorageBackend>, prefix: &str) -> Self {
         let entries = Vec::new().into_iter().peekable();
         Self { backend, prefix: prefix.to_owned(), entries, after: None, ended: false }
     }
 
     /// The next key, which stays the next one.
-    pub(super) async fn peek(&mut self) -> Result<Option<&str>> {
+    pub(crate) async fn peek(&mut self) -> Result<Option<&str>> {
         while self.entries.peek().is_none() && !self.ended {
             let page = self
                 .backend
@@ -43,7 +43,7 @@ impl Keys {
     }
 
     /// Takes the next key if it is this one.
-    pub(super) fn take(&mut self, key: &str) -> Option<ListEntry> {
+    pub(crate) fn take(&mut self, key: &str) -> Option<ListEntry> {
         self.entries.next_if(|entry| entry.key == key)
     }
 }

@@ -67,14 +67,14 @@ pub(super) struct Meter {
 
 /// Lets bytes through at a rate.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     /// Until when the bytes that were let through take their time.
     paid_until: Mutex<Duration>,
 }
 
 impl Throttle {
     /// Waits until so many bytes may go on their way.
-    pub(super) async fn wait(&self, env: &dyn Env, bytes: u64, per_second: Option<u64>) {
+    pub(crate) async fn wait(&self, env: &dyn Env, bytes: u64, per_second: Option<u64>) {
         let Some(per_second) = per_second else { return };
         let pause = self.pause(env.monotonic(), bytes, per_second);
         if !pause.is_zero() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::catalog::{Catalog, Entries, Entry, NamespaceRecord};
 use super::{PlacementPolicy, PlacementRequest, listing};
@@ -17,8 +17,6 @@ use crate::driver::KeyLocks;
 use crate::env::Env;
 use crate::error::{Result, Retry, StorageError};
 use crate::key::check_key;
-use crate::limits::LIST_LIMIT_MAX;
-use crate::migration::{MigrationOptions, MigrationReport};
 use crate::options::{Condition, StorageOptions};
 use crate::version::{HybridClock, Version};
 
@@ -128,56 +126,6 @@ impl PlacedBackend {
             self.begin_move(key, &found, to).await?;
         }
         Ok(())
-    }
-
-    /// Moves the objects that lie on `from` and match the pattern of `options` to `to`, a page of the
-    /// listing at a time; with `dry_run` it only counts them. Counts in `report` meanwhile.
-    ///
-    /// # Errors
-    /// As [`PlacedBackend::relocate`]; what was moved before stays moved.
-    pub(crate) async fn relocate_all(
-        &self,
-        from: &str,
-        to: &str,
-        options: &MigrationOptions,
-        report: &Mutex<MigrationReport>,
-    ) -> Result<()> {
-        let source = self.backend(from)?;
-        self.backend(to)?;
-        let mut start_after = None;
-        loop {
-            let page = source
-                .list(ListOptions {
-                    prefix: options.pattern.prefix().to_owned(),
-                    start_after,
-                    delimiter: None,
-                    limit: LIST_LIMIT_MAX,
-                })
-                .await?;
-            for entry in page.entries {
-                if !options.pattern.matches(&entry.key) {
-                    continue;
-                }
-                report.lock().scanned += 1;
-                // Something that a move left behind is no object of the namespace.
-                if self.find(&entry.key).await?.entry.at != from {
-                    report.lock().skipped += 1;
-                    continue;
-                }
-                if !options.dry_run {
-                    self.relocate(&entry.key, to).await?;
-                }
-                let mut report = report.lock();
-                report.removed += u64::from(!options.dry_run);
-                report.copied += 1;
-                report.copied_bytes += entry.size;
-                report.watermark = report.watermark.max(entry.version.unwrap_or_default());
-            }
-            match page.next {
-                Some(next) => start_after = Some(next),
-                None => return Ok(()),
-            }
-        }
     }
 
     /// What the catalog knows of the namespace now.
