@@ -8,7 +8,8 @@ use crate::embedded::{EmbeddedBackend, Engine, EngineOptions};
 fn engine(root: &std::path::Path) -> Arc<Engine> {
     let options = EngineOptions {
         segment_bytes: 64 << 10,
-        background: false,
+        // Maintained when the test says so.
+        maintenance_interval: std::time::Duration::from_secs(3600),
         reclaim_dead_ratio: 0.1,
         ..EngineOptions::default()
     };
