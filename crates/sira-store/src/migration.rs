@@ -9,6 +9,7 @@
 mod copy;
 pub(crate) mod crew;
 mod cursor;
+mod group;
 pub(crate) mod keys;
 mod ledger;
 pub(crate) mod progress;
@@ -37,6 +38,7 @@ pub use replication::{
 pub use sync::{SyncOptions, SyncProgress, SyncReport, TwoWaySync};
 
 use copy::Copied;
+use group::Held;
 use progress::Meter;
 
 /// Keys of one page of the walk.
@@ -117,7 +119,7 @@ pub struct MigrationOptions {
     pub verify: Verify,
     /// Reports what would be done, and does nothing.
     pub dry_run: bool,
-    /// Objects that are under way at once.
+    /// Objects that are under way at once; of small ones, groups of them.
     pub concurrency: usize,
     /// Bytes of values that are under way at once; one larger value goes alone.
     pub bytes_in_flight_max: u64,
@@ -238,9 +240,9 @@ impl Migration {
 /// Keys that are under way, in order, so that the cursor never passes one.
 struct Walk<'a> {
     migration: &'a Migration,
-    tasks: JoinSet<(u64, u64, Result<Copied>)>,
-    /// Key of each object that is under way, by number.
-    open: BTreeMap<u64, String>,
+    tasks: JoinSet<(u64, u64, Result<Vec<Copied>>)>,
+    /// First and last key of each group of objects that is under way, by number.
+    open: BTreeMap<u64, (String, String)>,
     bytes: u64,
     next: u64,
     /// The key before the first that is not done.
@@ -272,6 +274,7 @@ impl<'a> Walk<'a> {
         let mut extraneous = Extraneous::new(migration, after.clone());
         loop {
             let (entries, next) = migration.page(&migration.source, after.take()).await?;
+            let mut wanted = Vec::with_capacity(entries.len());
             for entry in entries {
                 if options.remove_extraneous {
                     extraneous.pass(Some(&entry.key)).await?;
@@ -284,7 +287,11 @@ impl<'a> Walk<'a> {
                     migration.progress.unchanged();
                     continue;
                 }
-                self.start(entry).await?;
+                wanted.push(entry);
+            }
+            let held = Arc::new(group::held(migration, &wanted).await?);
+            for group in group::groups(migration, wanted) {
+                self.start(group, &held).await?;
             }
             self.note().await?;
             match next {
@@ -298,26 +305,27 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    async fn start(&mut self, entry: ListEntry) -> Result<()> {
+    async fn start(&mut self, group: Vec<ListEntry>, held: &Arc<Held>) -> Result<()> {
         let options = &self.migration.options;
+        let size: u64 = group.iter().map(|entry| entry.size).sum();
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        let span = (first.key.clone(), last.key.clone());
         let full = |walk: &Self| {
             walk.tasks.len() >= options.concurrency.max(1)
-                || (walk.bytes > 0 && walk.bytes + entry.size > options.bytes_in_flight_max)
+                || (walk.bytes > 0 && walk.bytes + size > options.bytes_in_flight_max)
         };
         while full(self) {
             self.finish_one().await?;
         }
         let Migration { env, progress, .. } = self.migration;
-        progress.wait(&**env, entry.size, options.bytes_per_second_max).await;
+        progress.wait(&**env, size, options.bytes_per_second_max).await;
         let number = self.next;
         self.next += 1;
-        self.open.insert(number, entry.key.clone());
-        self.bytes += entry.size;
-        let migration = self.migration.clone();
+        self.open.insert(number, span);
+        self.bytes += size;
+        let (migration, held) = (self.migration.clone(), Arc::clone(held));
         self.tasks.spawn(async move {
-            let size = entry.size;
-            let result = copy::copy(&migration, &entry).await;
-            (number, size, result.map_err(|error| error.with_key(entry.key)))
+            (number, size, group::copy_group(&migration, &group, &held).await)
         });
         Ok(())
     }
@@ -329,10 +337,10 @@ impl<'a> Walk<'a> {
         })?;
         self.bytes = self.bytes.saturating_sub(size);
         let copied = result?;
-        let key = self.open.remove(&number);
+        let last = self.open.remove(&number).map(|(_, last)| last);
         // Everything before the first that is open is done.
-        self.last_done = self.last_done.take().max(key);
-        self.migration.progress.done(&copied);
+        self.last_done = self.last_done.take().max(last);
+        copied.iter().for_each(|copied| self.migration.progress.done(copied));
         Ok(())
     }
 
@@ -354,7 +362,8 @@ impl<'a> Walk<'a> {
         while self.open.len() > self.migration.options.concurrency / 2 {
             self.finish_one().await?;
         }
-        let Some(first_open) = self.open.values().min().cloned() else {
+        let first_open = self.open.values().map(|(first, _)| first).min().cloned();
+        let Some(first_open) = first_open else {
             self.reached = self.last_done.clone();
             return cursor.store(self.reached.as_deref()).await;
         };
