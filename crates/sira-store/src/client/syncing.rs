@@ -118,15 +118,15 @@ impl SyncPlan {
 /// Two places that are kept level.
 #[derive(Debug)]
 pub struct DataSync {
-    way: Way,
+    work: Work,
     source: (Option<String>, String),
 }
 
 #[derive(Debug)]
-enum Way {
-    OneWay(Migration),
-    TwoWay(TwoWaySync),
-    TwoWayAgain { sync: TwoWaySync, interval: Duration, stop: Notify },
+enum Work {
+    Copy(Migration),
+    Level(TwoWaySync),
+    LevelAgain { sync: TwoWaySync, interval: Duration, stop: Notify },
     Follow(Replication),
 }
 
@@ -149,10 +149,10 @@ impl DataSync {
     /// # Errors
     /// As [`TwoWaySync::run`], [`Migration::run`] and [`Replication::run`].
     pub async fn run(&self) -> Result<()> {
-        match &self.way {
-            Way::OneWay(migration) => migration.run().await.map(drop),
-            Way::TwoWay(sync) => sync.run().await.map(drop),
-            Way::TwoWayAgain { sync, interval, stop } => loop {
+        match &self.work {
+            Work::Copy(migration) => migration.run().await.map(drop),
+            Work::Level(sync) => sync.run().await.map(drop),
+            Work::LevelAgain { sync, interval, stop } => loop {
                 tokio::select! {
                     result = sync.run() => result.map(drop)?,
                     () = stop.notified() => return Ok(()),
@@ -162,34 +162,34 @@ impl DataSync {
                     () = stop.notified() => return Ok(()),
                 }
             },
-            Way::Follow(replication) => replication.run().await,
+            Work::Follow(replication) => replication.run().await,
         }
     }
 
     /// Ends a run that follows, after what is under way.
     pub fn stop(&self) {
-        match &self.way {
-            Way::OneWay(_) | Way::TwoWay(_) => {}
-            Way::TwoWayAgain { stop, .. } => stop.notify_one(),
-            Way::Follow(replication) => replication.stop(),
+        match &self.work {
+            Work::Copy(_) | Work::Level(_) => {}
+            Work::LevelAgain { stop, .. } => stop.notify_one(),
+            Work::Follow(replication) => replication.stop(),
         }
     }
 
     /// Whether it runs until it is stopped.
     #[must_use]
     pub fn follows(&self) -> bool {
-        matches!(self.way, Way::TwoWayAgain { .. } | Way::Follow(_))
+        matches!(self.work, Work::LevelAgain { .. } | Work::Follow(_))
     }
 
     /// What was done so far.
     #[must_use]
     pub fn progress(&self) -> DataSyncProgress {
-        match &self.way {
-            Way::OneWay(migration) => DataSyncProgress::OneWay(migration.progress()),
-            Way::TwoWay(sync) | Way::TwoWayAgain { sync, .. } => {
+        match &self.work {
+            Work::Copy(migration) => DataSyncProgress::OneWay(migration.progress()),
+            Work::Level(sync) | Work::LevelAgain { sync, .. } => {
                 DataSyncProgress::TwoWay(sync.progress())
             }
-            Way::Follow(replication) => DataSyncProgress::Follow(replication.progress()),
+            Work::Follow(replication) => DataSyncProgress::Follow(replication.progress()),
         }
     }
 
@@ -203,11 +203,11 @@ impl DataSync {
     /// layers that do not show it.
     #[must_use]
     pub fn with_change_log(self, log: Arc<dyn ChangeLog>) -> Self {
-        let way = match self.way {
-            Way::Follow(replication) => Way::Follow(replication.with_change_log(log)),
+        let work = match self.work {
+            Work::Follow(replication) => Work::Follow(replication.with_change_log(log)),
             other => other,
         };
-        Self { way, ..self }
+        Self { work, ..self }
     }
 }
 
@@ -246,26 +246,26 @@ impl StorageClient {
         };
         let pair = format!("{} {}", place(&from, &plan.from), place(&to, &plan.to));
         let source = (from.name, plan.from.namespace.clone());
-        let way = if plan.two_way {
+        let work = if plan.two_way {
             let ledger = Ledger::new(state, format!("level {pair}"));
             let mut sync = TwoWaySync::new(from.backend, to.backend, ledger, plan.two_way())?;
             if plan.from.namespace == plan.to.namespace {
                 sync = sync.with_keyring(Arc::clone(&self.plan().keyring), &plan.to.namespace);
             }
             match plan.follow {
-                false => Way::TwoWay(sync),
+                false => Work::Level(sync),
                 true => {
                     let (interval, stop) = (plan.pass_interval, Notify::new());
-                    Way::TwoWayAgain { sync, interval, stop }
+                    Work::LevelAgain { sync, interval, stop }
                 }
             }
         } else if plan.follow {
             let mark = ReplicationMark::new(state, format!("follow {pair} {}", plan.pattern));
-            Way::Follow(Replication::new(from.backend, to.backend, mark, plan.replication())?)
+            Work::Follow(Replication::new(from.backend, to.backend, mark, plan.replication())?)
         } else {
-            Way::OneWay(Migration::new(from.backend, to.backend, plan.migration())?)
+            Work::Copy(Migration::new(from.backend, to.backend, plan.migration())?)
         };
-        Ok(DataSync { way, source })
+        Ok(DataSync { work, source })
     }
 
     async fn find_place(&self, place: &SyncPlace, written: bool) -> Result<Found> {

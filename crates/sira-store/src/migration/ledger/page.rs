@@ -123,10 +123,9 @@ pub(super) fn encode_page(number: u64, entries: &[(String, Entry)]) -> Result<Ve
         out.extend_from_slice(&length(key.len() - shared)?.to_le_bytes());
         out.push(flags(entry));
         out.extend_from_slice(key.get(shared..).unwrap_or_default());
-        for version in [entry.agreed, entry.pending.map(|pending| pending.version)] {
-            if let Some(version) = version {
-                out.extend_from_slice(&version.as_u64().to_le_bytes());
-            }
+        let pending = entry.pending.map(|pending| pending.version);
+        for version in [entry.agreed, pending].into_iter().flatten() {
+            out.extend_from_slice(&version.as_u64().to_le_bytes());
         }
         before = key;
     }
