@@ -124,6 +124,36 @@ fn objects_go_where_the_configuration_says_and_the_verbs_say_so() {
 }
 
 #[test]
+fn places_are_kept_level() {
+    let f = Fixture::start(TWO);
+    f.put("sira://db0/a", "1");
+    let told = run(&mut f.sira(&["sync", "embedded", "files", "-N", "db0"])).exits(0).text();
+    assert!(told.contains("done: copied 1 objects"), "{told}");
+    run(&mut f.sira(&["rm", "sira://db0/a"])).exits(0);
+    f.put("sira://db0/b", "1");
+    let two_way = ["sync", "embedded:db0", "files:db0", "--two-way", "--json"];
+    let report = |args: &[&str]| {
+        let told = run(&mut f.sira(args)).exits(0).json().remove(0);
+        told["progress"]["report"].clone()
+    };
+    // It has no memory of both yet: what only one has goes to the other.
+    let first = report(&two_way);
+    assert_eq!((&first["copied_to_target"], &first["copied_to_source"]), (&1.into(), &1.into()));
+    run(&mut f.sira(&["rm", "sira://db0/a"])).exits(0);
+    assert_eq!(report(&two_way)["removed_from_target"], 1);
+
+    let follow = ["sync", "embedded", "files", "-N", "db0", "--follow", "--detach", "--json"];
+    let begun = run(&mut f.sira(&follow)).exits(0).json().remove(0);
+    assert_eq!((&begun["state"], &begun["follow"]), (&"running".into(), &true.into()));
+    let again = run(&mut f.sira(&follow));
+    assert!(again.code != 0 && again.stderr.contains("is running"), "{}", again.stderr);
+    run(&mut f.sira(&["sync", "--end", &begun["id"].to_string()])).exits(0);
+    // Where objects lie by the catalog, a backend is no place.
+    let refused = run(&mut f.sira(&["sync", "embedded", "files"]));
+    assert!(refused.code != 0 && refused.stderr.contains("catalog"), "{}", refused.stderr);
+}
+
+#[test]
 fn a_configuration_that_changes_is_taken_and_a_wrong_one_refused_whole() {
     let f = Fixture::start(TWO);
     f.put("cache:1", "old place");
