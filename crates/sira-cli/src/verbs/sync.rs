@@ -60,7 +60,7 @@ pub struct SyncArgs {
     #[arg(long)]
     detach: bool,
     /// End the sync of this number
-    #[arg(long, value_name = "ID", exclusive = true)]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["from", "to"])]
     end: Option<u64>,
 }
 
