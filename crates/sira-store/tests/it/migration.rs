@@ -289,6 +289,8 @@ async fn encrypted_objects_are_not_stored_where_they_do_not_open() {
         let keyring = Arc::clone(&keyring);
         let sealed = SealingBackend::new(Arc::clone(store), "default", keyring, defaults.clone());
         sealed.put("a", "secret".into(), StorageOptions::default()).await.unwrap();
+        // The target's is the newer one.
+        tokio::time::sleep(Duration::from_millis(3)).await;
     }
     let there = everything(&to).await;
     for conflict in [ConflictRule::Source, ConflictRule::KeepBoth { separator: "~".to_owned() }] {
