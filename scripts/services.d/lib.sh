@@ -12,7 +12,7 @@
 # and by `nodes`, the number of its processes, and `stop_signal`, where these are not 1 and TERM.
 
 # The heaviest to install come first, so that they do not finish last.
-services=(minio etcd versitygw gcs toxiproxy cassandra opensearch mongo azurite
+services=(minio etcd versitygw gcs otelcol toxiproxy cassandra opensearch mongo azurite
     redis redis-cluster postgres mariadb)
 
 # The port of each, counted from the base; more than one follow each other.
@@ -30,6 +30,7 @@ declare -A first_port=(
     [azurite]=72
     [gcs]=73
     [toxiproxy]=80
+    [otelcol]=81
 )
 
 services_dir="${SIRA_SERVICES_DIR:-$sira_cache/services}"

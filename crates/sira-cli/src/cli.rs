@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use sira_backends::config::BackendKind;
 
 use crate::config::{Flags, Setting};
 use crate::failure::Exit;
@@ -19,7 +20,7 @@ The verbs talk to the server of --server; with --root DIR they open the folder t
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "sira", version, about = ABOUT, after_help = Exit::HELP)]
+#[command(name = "sira", version, long_version = long_version(), about = ABOUT, after_help = Exit::HELP)]
 #[command(max_term_width = 100, propagate_version = true, args_override_self = true)]
 pub struct Cli {
     /// Flags of every verb.
@@ -28,6 +29,12 @@ pub struct Cli {
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// What `--version` prints; `-V` prints its first line.
+fn long_version() -> String {
+    let engines: Vec<&str> = BackendKind::compiled().map(BackendKind::name).collect();
+    format!("{}\nengines: {}", env!("CARGO_PKG_VERSION"), engines.join(", "))
 }
 
 /// Flags of every verb.

@@ -10,13 +10,16 @@ pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod monitoring;
 pub mod problem;
 pub mod resp;
 pub mod server;
 pub mod storage;
+pub mod telemetry;
 
 pub use config::{LogFormat, Secret, ServerConfig};
 pub use error::ServerError;
 pub use http::openapi::openapi;
 pub use server::Server;
 pub use storage::Storage;
+pub use telemetry::Telemetry;

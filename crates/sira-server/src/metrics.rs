@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-pub use sira_store::layers::metrics::text::{Kind, TextWriter};
+pub use sira_store::layers::metrics::{MetricFamilies, MetricKind as Kind};
 
 /// Upper bounds of the latency buckets, in seconds.
 pub const LATENCY_BUCKETS: [f64; 16] = [
@@ -116,7 +116,7 @@ impl HttpMetrics {
     }
 
     /// Writes all counters.
-    pub fn write(&self, out: &mut TextWriter) {
+    pub fn write(&self, out: &mut MetricFamilies) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.family(
             "sira_http_requests_total",
@@ -130,7 +130,6 @@ impl HttpMetrics {
                 let status = if *status == 0 { "other".to_owned() } else { status.to_string() };
                 if count > 0 {
                     out.sample(
-                        "sira_http_requests_total",
                         &[("route", route), ("method", method), ("status", &status)],
                         count as f64,
                     );
@@ -143,13 +142,7 @@ impl HttpMetrics {
             let Some(histogram) = counters.latencies.get(at) else { continue };
             let counts: Vec<u64> = histogram.buckets.iter().map(load).collect();
             let sum = load(&histogram.sum_ns) as f64 / 1e9;
-            out.histogram(
-                name,
-                &[("route", route), ("method", method)],
-                &LATENCY_BUCKETS,
-                &counts,
-                sum,
-            );
+            out.histogram(&[("route", route), ("method", method)], &LATENCY_BUCKETS, &counts, sum);
         }
         for (name, kind, help, value) in [
             (

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sira_store::StorageError;
 use sira_store::embedded::Engine;
+use sira_store::{Result as StorageResult, StorageError};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::http::app::App;
 use crate::http::listener::HttpDoor;
 use crate::http::routes;
-use crate::metrics::{self, HttpMetrics};
+use crate::metrics::{self, HttpMetrics, MetricFamilies};
 use crate::resp::{OnShutdown, RespConfig, RespServer};
 use crate::storage::Storage;
 
@@ -27,6 +28,31 @@ pub struct Server {
     resp: Arc<Mutex<Option<RespServer>>>,
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
+    monitor: Watch,
+}
+
+/// What a server counts, to be read again and again.
+#[derive(Debug, Clone)]
+pub struct MetricsSource(App);
+
+impl MetricsSource {
+    /// What `/metrics` shows.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn families(&self) -> StorageResult<MetricFamilies> {
+        self.0.families().await
+    }
+}
+
+/// The task that watches the backends; ends with the server.
+#[derive(Debug)]
+struct Watch(JoinHandle<()>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Server {
@@ -45,6 +71,9 @@ impl Server {
 
         let counters =
             Arc::new(HttpMetrics::new(routes::table().iter().map(|route| route.pattern)));
+        let monitor = Arc::clone(&storage.monitor);
+        let watched = monitor.run(storage.client.clone(), Arc::clone(&storage.collector));
+        let monitor = Watch(tokio::spawn(watched));
         let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);
         app.add_metrics(Box::new(move |out| {
@@ -55,7 +84,13 @@ impl Server {
         }));
         let http = HttpDoor::start(&config, routes::router(app.clone()), counters)?;
         tracing::info!(http = %http.local_addr(), resp = %resp_addr, "serving");
-        Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested })
+        Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested, monitor })
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> MetricsSource {
+        MetricsSource(self.app.clone())
     }
 
     /// Bound address of the HTTP door.
@@ -87,6 +122,7 @@ impl Server {
     /// [`ServerError::Storage`] when the engine cannot make everything durable.
     pub async fn shutdown(self, grace: Duration) -> Result<(), ServerError> {
         self.app.drain();
+        drop(self.monitor);
         let resp = self.resp.lock().take();
         let resp = tokio::task::spawn_blocking(move || {
             if let Some(resp) = resp {

@@ -10,6 +10,7 @@ use sira_store::layers::{Layers, MetricsCollector};
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::limits::RESP_DATABASES;
+use crate::monitoring::Monitor;
 use crate::resp::{Databases, namespace_name};
 
 /// Name of the embedded engine among the backends.
@@ -25,6 +26,8 @@ pub struct Storage {
     pub client: StorageClient,
     /// Figures of the backends.
     pub collector: Arc<MetricsCollector>,
+    /// Watches the backends.
+    pub monitor: Arc<Monitor>,
     /// Which databases of RESP have a policy of their own.
     pub(crate) databases: Arc<Databases>,
 }
@@ -39,6 +42,7 @@ impl Storage {
             engine,
             client: StorageClient::new(),
             collector: Arc::default(),
+            monitor: Arc::default(),
             databases: Arc::default(),
         };
         storage.apply(StoragePlan::default())?;
@@ -80,10 +84,10 @@ impl Storage {
         applied
     }
 
-    /// The embedded engine as a backend of a plan, with its figures counted.
+    /// The embedded engine as a backend of a plan, with its operations traced and counted.
     #[must_use]
     pub fn embedded(&self) -> Arc<dyn StorageBackend> {
         let backend = Arc::new(EmbeddedBackend::new(Arc::clone(&self.engine)));
-        Layers::new(backend).name(EMBEDDED).metrics(&self.collector).build()
+        Layers::new(backend).name(EMBEDDED).tracing().metrics(&self.collector).build()
     }
 }

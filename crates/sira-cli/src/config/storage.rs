@@ -2,6 +2,7 @@
 //! compression, encryption, and what namespaces have of their own.
 
 mod check;
+mod monitoring;
 mod namespaces;
 mod reader;
 mod routing;
@@ -13,6 +14,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 use sira_backends::config::{BackendConfig, BackendKind};
+use sira_server::monitoring::MonitoringOptions;
 use sira_store::seal::Keyring;
 use sira_store::{CompressionType, EncryptionType, StorageError};
 use toml::Spanned;
@@ -54,6 +56,8 @@ pub struct StorageConfig {
     /// How values are encrypted where neither the write nor its namespace says so. An empty id of
     /// the key is the keyring's current one.
     pub encryption: EncryptionType,
+    /// What is told of backends that are slow, fail or fill up.
+    pub monitoring: MonitoringOptions,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -69,6 +73,7 @@ impl Default for StorageConfig {
             compression: CompressionType::None,
             compression_level: None,
             encryption: EncryptionType::None,
+            monitoring: MonitoringOptions::default(),
             namespaces: BTreeMap::new(),
         }
     }
@@ -206,11 +211,6 @@ enum Cipher {
     ChaCha20Poly1305,
 }
 
-/// There are no settings of monitoring yet.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawMonitoring {}
-
 /// Sections within `[storage]`.
 const SUBSECTIONS: [&str; 5] = ["backends", "routing", "compression", "encryption", "monitoring"];
 
@@ -270,7 +270,7 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
         }
     }
     if let Some((at, table)) = monitoring.take() {
-        let _: Option<RawMonitoring> = reader.section("storage.monitoring", at, table);
+        found.config.monitoring = monitoring::read(reader, at, table);
     }
 }
 

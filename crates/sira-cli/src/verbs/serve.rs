@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
-use sira_server::{Secret, Server, ServerConfig, ServerError, Storage};
+use sira_server::telemetry::Settings;
+use sira_server::{Secret, Server, ServerConfig, ServerError, Storage, Telemetry};
+use sira_store::env::SystemEnv;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -32,8 +34,12 @@ const RECONNECT_MIN: Duration = Duration::from_millis(500);
 /// The same after many times.
 const RECONNECT_MAX: Duration = Duration::from_secs(15);
 
-/// Which log lines are written where `SIRA_LOG` does not say: not one for each request.
-const LOG_FILTER: &str = "info,sira::access=warn";
+/// How long the last spans and metrics may take on their way out.
+const FLUSH: Duration = Duration::from_secs(4);
+
+/// Which log lines are written where `SIRA_LOG` does not say: not one for each request, and none
+/// with the spans that it is in, which would cost every request.
+const LOG_FILTER: &str = "info,sira::access=warn,sira::span=off";
 
 /// Flags of `serve`. Each is also a setting of the environment and the file.
 #[derive(Debug, Args)]
@@ -41,6 +47,7 @@ const LOG_FILTER: &str = "info,sira::access=warn";
 The first SIGTERM or SIGINT turns /readyz to 503, lets requests under way finish for up to 10 s,
 makes everything durable and exits with 0; a second one exits at once.
 SIRA_LOG filters the log lines: `info` adds one for each HTTP request.
+Spans and metrics are exported by OTLP where OTEL_EXPORTER_OTLP_ENDPOINT says where to.
 The token comes from SIRA_TOKEN or --token-file, never from a flag that others could see.")]
 pub struct ServeArgs {
     /// Address of the HTTP door; port 0 takes a free one [default: 127.0.0.1:9095] [env: SIRA_HTTP_ADDR]
@@ -99,20 +106,31 @@ pub fn run(config: &Config, output: Output) -> Outcome {
     let server_config = server_config(config)?;
     server_config.check().map_err(server_failure)?;
     let filter = std::env::var("SIRA_LOG").unwrap_or_else(|_| LOG_FILTER.to_owned());
-    sira_server::logging::init(server_config.log_format, &filter);
+    let telemetry = Settings::read(|name| std::env::var(name).ok())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("sira-server")
         .build()
         .map_err(|error| Failure::io("cannot start threads", &error))?;
-    let result = runtime.block_on(serve(config, server_config, output));
+    let telemetry = Telemetry::start(&telemetry, Arc::new(SystemEnv), runtime.handle().clone())
+        .map_err(|error| Failure::usage(error.to_string()))?;
+    sira_server::logging::init(server_config.log_format, &filter, &telemetry);
+    let result = runtime.block_on(serve(config, server_config, &telemetry, output));
+    // After a second signal nothing is waited for.
+    telemetry.shutdown(if result.is_ok() { FLUSH } else { Duration::ZERO });
     // Requests that outlived the grace period do not hold up the exit.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> Outcome {
+async fn serve(
+    config: &Config,
+    server_config: ServerConfig,
+    telemetry: &Telemetry,
+    output: Output,
+) -> Outcome {
     let mut signals = Signals::new()?;
     let engine = open_engine(config, Access::Write)?;
     let durability = durability_text(server_config.durability);
@@ -131,6 +149,7 @@ async fn serve(config: &Config, server_config: ServerConfig, output: Output) -> 
             return Err(failure);
         }
     };
+    telemetry.export_metrics(server.metrics());
     let watched = match config.file() {
         Some(path) => Some(follow(path, plane)?),
         None => None,

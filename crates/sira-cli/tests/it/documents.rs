@@ -29,6 +29,16 @@ fn the_manual_lists_what_help_lists() {
 }
 
 #[test]
+fn the_version_is_one_line_and_the_engines_another() {
+    let version = concat!("sira ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(run(sira().arg("-V")).exits(0).text(), version);
+    let long = run(sira().arg("--version")).exits(0).text();
+    let engines = long.strip_prefix(version).and_then(|rest| rest.strip_prefix("engines: "));
+    let engines: Vec<&str> = engines.unwrap().trim_end().split(", ").collect();
+    assert!(engines.starts_with(&["embedded", "memory"]), "{engines:?}");
+}
+
+#[test]
 fn openapi_is_a_document() {
     let ran = run(sira().arg("openapi")).exits(0);
     let document: Value = serde_json::from_slice(&ran.stdout).unwrap();

@@ -18,4 +18,5 @@ mod many_sockets;
 mod serve;
 mod storage;
 mod support;
+mod telemetry;
 mod verbs;

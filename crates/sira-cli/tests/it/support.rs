@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The binary, without what the environment of the tests might say about Sira.
+/// The binary, without what the environment of the tests might say about Sira or telemetry.
 pub fn sira() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sira"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("SIRA_") {
+        let text = name.to_string_lossy();
+        if text.starts_with("SIRA_") || text.starts_with("OTEL_") {
             command.env_remove(name);
         }
     }

@@ -23,12 +23,13 @@ use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
-use crate::metrics::{HttpMetrics, TextWriter};
+use crate::metrics::{HttpMetrics, Kind, MetricFamilies};
+use crate::monitoring::Monitor;
 use crate::problem::Problem;
 use crate::storage::{EMBEDDED, Storage};
 
 /// Writes the metrics of another door.
-pub type MetricsWriter = Box<dyn Fn(&mut TextWriter) + Send + Sync>;
+pub type MetricsWriter = Box<dyn Fn(&mut MetricFamilies) + Send + Sync>;
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -38,6 +39,7 @@ struct Shared {
     store: EmbeddedBackend,
     client: StorageClient,
     collector: Arc<MetricsCollector>,
+    monitor: Arc<Monitor>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -61,7 +63,7 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, .. } = storage;
+        let Storage { engine, client, collector, monitor, .. } = storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
@@ -70,6 +72,7 @@ impl App {
             store,
             client,
             collector,
+            monitor,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -229,6 +232,44 @@ impl App {
         &self.0.syncs
     }
 
+    /// Everything that is counted, here and in the backends.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn families(&self) -> StorageResult<MetricFamilies> {
+        let mut out = MetricFamilies::default();
+        out.family("sira_build_info", Kind::Gauge, "Version of the server; always 1.");
+        out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        let uptime = self.uptime().as_secs_f64();
+        out.metric("sira_uptime_seconds", Kind::Gauge, "Time since the server started.", uptime);
+        self.0.metrics.write(&mut out);
+        if let Some(writer) = self.0.other_metrics.get() {
+            writer(&mut out);
+        }
+        self.0.collector.write(&mut out);
+        self.0.monitor.write(&mut out);
+        let stats = self.0.store.stats().await?;
+        for (name, help, value) in [
+            (
+                "sira_store_keys",
+                "Keys, expired ones that are not collected yet included.",
+                stats.keys,
+            ),
+            ("sira_store_live_bytes", "Bytes of live values and keys.", stats.live_bytes),
+            ("sira_store_dead_bytes", "Bytes that can be reclaimed.", stats.dead_bytes),
+            ("sira_store_used_bytes", "Bytes used on the medium.", stats.used_bytes),
+            ("sira_store_segments", "Files that hold the data.", stats.segments),
+            ("sira_store_index_bytes", "Bytes of memory that the index takes.", stats.index_bytes),
+        ] {
+            out.metric(name, Kind::Gauge, help, value as f64);
+        }
+        if let Some(available) = stats.available_bytes {
+            let help = "Bytes that can still be written.";
+            out.metric("sira_store_available_bytes", Kind::Gauge, help, available as f64);
+        }
+        Ok(out)
+    }
+
     /// Clocks and random numbers.
     #[must_use]
     pub fn env(&self) -> &dyn Env {
@@ -264,13 +305,6 @@ impl App {
     /// Adds what another door counts to `/metrics`; only the first call counts.
     pub fn add_metrics(&self, writer: MetricsWriter) {
         let _ = self.0.other_metrics.set(writer);
-    }
-
-    /// Writes what the other door counts.
-    pub fn write_other_metrics(&self, out: &mut TextWriter) {
-        if let Some(writer) = self.0.other_metrics.get() {
-            writer(out);
-        }
     }
 
     /// Makes the server not ready: it shuts down.

@@ -16,7 +16,6 @@ use utoipa::ToSchema;
 use crate::http::app::App;
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::{json, query};
-use crate::metrics::{Kind, TextWriter};
 use crate::problem::Problem;
 use crate::storage::EMBEDDED;
 
@@ -120,30 +119,7 @@ pub async fn readyz(State(app): State<App>, request: Request) -> Result<Response
     responses((status = 200, description = "Counters", body = String, content_type = "text/plain"))
 )]
 pub async fn metrics(State(app): State<App>) -> Result<Response, Problem> {
-    let mut out = TextWriter::default();
-    out.family("sira_build_info", Kind::Gauge, "Version of the server; always 1.");
-    out.sample("sira_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    let uptime = app.uptime().as_secs_f64();
-    out.metric("sira_uptime_seconds", Kind::Gauge, "Time since the server started.", uptime);
-    app.metrics().write(&mut out);
-    app.write_other_metrics(&mut out);
-    app.collector().write(&mut out);
-    let stats = app.store().stats().await?;
-    for (name, help, value) in [
-        ("sira_store_keys", "Keys, expired ones that are not collected yet included.", stats.keys),
-        ("sira_store_live_bytes", "Bytes of live values and keys.", stats.live_bytes),
-        ("sira_store_dead_bytes", "Bytes that can be reclaimed.", stats.dead_bytes),
-        ("sira_store_used_bytes", "Bytes used on the medium.", stats.used_bytes),
-        ("sira_store_segments", "Files that hold the data.", stats.segments),
-        ("sira_store_index_bytes", "Bytes of memory that the index takes.", stats.index_bytes),
-    ] {
-        out.metric(name, Kind::Gauge, help, value as f64);
-    }
-    if let Some(available) = stats.available_bytes {
-        let help = "Bytes that can still be written.";
-        out.metric("sira_store_available_bytes", Kind::Gauge, help, available as f64);
-    }
-    Ok(text("text/plain; version=0.0.4; charset=utf-8", out.finish()))
+    Ok(text("text/plain; version=0.0.4; charset=utf-8", app.families().await?.text()))
 }
 
 /// Figures of every backend.

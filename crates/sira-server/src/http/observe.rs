@@ -2,6 +2,7 @@
 //! problem documents.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
@@ -11,6 +12,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body::Body as _;
+use opentelemetry::global;
+use opentelemetry_http::HeaderExtractor;
+use sira_store::layers::in_request;
+use sira_store::layers::trace::SPAN_TARGET;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::auth::{bearer, token_matches};
 use crate::http::app::App;
@@ -28,16 +36,22 @@ pub struct Peer(pub SocketAddr);
 /// The outermost layer of the router.
 pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Response {
     let started = app.env().monotonic();
-    let request_id = request_id(&app, request.headers());
+    let request_id: Arc<str> = request_id(&app, request.headers()).into();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
 
+    let span = match routes::is_health(&path) {
+        true => Span::none(),
+        false => request_span(&request, route.as_ref().map(MatchedPath::as_str), &request_id),
+    };
     app.metrics().requests_under_way.fetch_add(1, Ordering::Relaxed);
     let _under_way = UnderWay(app.clone());
     let mut response = match check(&app, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            in_request(Arc::clone(&request_id), next.run(request).instrument(span.clone())).await
+        }
         Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
@@ -57,7 +71,15 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
     app.metrics().response_bytes.fetch_add(bytes, Ordering::Relaxed);
     let route = route.as_ref().map(MatchedPath::as_str);
     app.metrics().answered(route, &method, status, elapsed);
+    if !span.is_disabled() {
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("error.type", status.as_str());
+            span.record("otel.status_code", "ERROR");
+        }
+    }
     if !routes::is_health(&path) {
+        let _span = span.enter();
         tracing::info!(
             target: "sira::access",
             %method,
@@ -65,11 +87,48 @@ pub async fn observe(State(app): State<App>, request: Request, next: Next) -> Re
             status = status.as_u16(),
             bytes,
             duration_ms = elapsed.as_secs_f64() * 1e3,
-            request_id,
+            request_id = &*request_id,
             peer = peer.map(tracing::field::display),
         );
     }
     response
+}
+
+/// The span of a request, within the trace that its head names. Paths hold keys and so are left out.
+fn request_span(request: &Request, route: Option<&str>, request_id: &str) -> Span {
+    let method = request.method().as_str();
+    let span = tracing::info_span!(
+        target: SPAN_TARGET,
+        "request",
+        otel.name = Empty,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = Empty,
+        url.scheme = "http",
+        network.protocol.version = Empty,
+        client.address = Empty,
+        sira.request.id = request_id,
+        error.r#type = Empty,
+    );
+    if span.is_disabled() {
+        return span;
+    }
+    match route {
+        Some(route) => span.record("otel.name", format!("{method} {route}")),
+        None => span.record("otel.name", method),
+    };
+    let version = if request.version() == http::Version::HTTP_2 { "2" } else { "1.1" };
+    span.record("network.protocol.version", version);
+    if let Some(Peer(peer)) = request.extensions().get() {
+        span.record("client.address", peer.ip().to_string());
+    }
+    let extractor = HeaderExtractor(request.headers());
+    let parent = global::get_text_map_propagator(|propagator| propagator.extract(&extractor));
+    // Spans that nobody exports have no parent elsewhere.
+    let _ = span.set_parent(parent);
+    span
 }
 
 struct UnderWay(App);

@@ -1,10 +1,10 @@
 //! The RESP door's counters as Prometheus text.
 
-use crate::metrics::{Kind, TextWriter};
+use crate::metrics::{Kind, MetricFamilies};
 use crate::resp::{CommandStats, LATENCY_BUCKETS, RespStats};
 
 /// Writes a snapshot of the RESP door's counters.
-pub fn write(stats: &RespStats, out: &mut TextWriter) {
+pub fn write(stats: &RespStats, out: &mut MetricFamilies) {
     use Kind::{Counter, Gauge};
     for (name, kind, help, value) in [
         ("sira_resp_connections", Gauge, "Open RESP connections.", stats.connected_clients),
@@ -38,7 +38,7 @@ pub fn write(stats: &RespStats, out: &mut TextWriter) {
     out.family(name, Kind::Histogram, "Time from having read requests to their encoded replies.");
     let bounds: Vec<f64> =
         (0..LATENCY_BUCKETS - 1).map(|bucket| (1_u64 << bucket) as f64 / 1e6).collect();
-    out.histogram(name, &[], &bounds, &stats.latency, stats.latency_sum_usec as f64 / 1e6);
+    out.histogram(&[], &bounds, &stats.latency, stats.latency_sum_usec as f64 / 1e6);
 
     type Figure = fn(&CommandStats) -> f64;
     let figures: [(&str, &str, Figure); 3] = [
@@ -57,7 +57,7 @@ pub fn write(stats: &RespStats, out: &mut TextWriter) {
     for (name, help, figure) in figures {
         out.family(name, Counter, help);
         for command in &stats.commands {
-            out.sample(name, &[("command", command.name)], figure(command));
+            out.sample(&[("command", command.name)], figure(command));
         }
     }
 }

@@ -1,9 +1,9 @@
 use super::*;
 
 fn text(metrics: &HttpMetrics) -> String {
-    let mut out = TextWriter::default();
+    let mut out = MetricFamilies::default();
     metrics.write(&mut out);
-    out.finish()
+    out.text()
 }
 
 #[test]
@@ -54,10 +54,10 @@ fn histograms_are_cumulative() {
 
 #[test]
 fn labels_are_escaped() {
-    let mut out = TextWriter::default();
+    let mut out = MetricFamilies::default();
     out.family("m", Kind::Gauge, "a\\b\nc");
-    out.sample("m", &[("l", "q\"\\\n")], 1.5);
-    assert_eq!(out.finish(), "# HELP m a\\\\b\\nc\n# TYPE m gauge\nm{l=\"q\\\"\\\\\\n\"} 1.5\n");
+    out.sample(&[("l", "q\"\\\n")], 1.5);
+    assert_eq!(out.text(), "# HELP m a\\\\b\\nc\n# TYPE m gauge\nm{l=\"q\\\"\\\\\\n\"} 1.5\n");
 }
 
 #[test]

@@ -186,6 +186,35 @@ pub trait Around: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// One layer within another, as one.
+#[derive(Debug)]
+pub struct Nested<A, B> {
+    outer: Arc<A>,
+    inner: Arc<B>,
+}
+
+impl<A, B> Nested<A, B> {
+    /// `outer` around `inner`.
+    #[must_use]
+    pub fn new(outer: Arc<A>, inner: Arc<B>) -> Self {
+        Self { outer, inner }
+    }
+}
+
+impl<A: Around, B: Around> Around for Nested<A, B> {
+    async fn around<T: Answer>(
+        &self,
+        operation: &Operation<'_>,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.outer.around(operation, self.inner.around(operation, call)).await
+    }
+
+    async fn health(&self, call: impl Future<Output = HealthStatus> + Send) -> HealthStatus {
+        self.outer.health(self.inner.health(call)).await
+    }
+}
+
 /// A backend with something around each of its operations. Its namespaces share what is around.
 #[derive(Debug)]
 pub struct Layered<A> {

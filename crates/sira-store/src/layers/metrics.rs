@@ -1,11 +1,12 @@
 //! Figures of backends: how often, how fast, how much, and what failed.
 
 mod collector;
+pub mod families;
 pub mod histogram;
 mod recorder;
-pub mod text;
 
 pub use collector::MetricsCollector;
+pub use families::{MetricFamilies, MetricFamily, MetricKind};
 pub use recorder::{BackendMetrics, Figures, OperationFigures, StorageMetrics};
 
 use super::around::Layered;

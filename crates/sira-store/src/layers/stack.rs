@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::around::Layered;
+use super::around::{Layered, Nested};
 use super::breaker::{Breaker, BreakerListener, BreakerOptions};
 use super::hedge::{HedgeLayer, HedgeOptions, Hedges};
 use super::limit::{LimitOptions, Limiter};
@@ -235,15 +235,21 @@ impl Layers {
         if let Some(options) = self.deadline {
             backend = Arc::new(Layered::new(backend, Arc::new(Timeouts::new(options))));
         }
-        if let Some(metrics) = self.metrics {
+        let tracer = self.tracing.then(|| Arc::new(Tracer::new(name)));
+        if let Some(metrics) = &self.metrics {
             // Without itself, or it would never be freed.
             metrics.attach(handles.clone());
-            handles.metrics = Some(Arc::clone(&metrics));
-            backend = Arc::new(Layered::new(backend, metrics));
+            handles.metrics = Some(Arc::clone(metrics));
         }
-        if self.tracing {
-            backend = Arc::new(Layered::new(backend, Arc::new(Tracer::new(name))));
-        }
+        backend = match (tracer, self.metrics) {
+            // As one layer: a layer of its own costs an allocation for each operation.
+            (Some(tracer), Some(metrics)) => {
+                Arc::new(Layered::new(backend, Arc::new(Nested::new(tracer, metrics))))
+            }
+            (Some(tracer), None) => Arc::new(Layered::new(backend, tracer)),
+            (None, Some(metrics)) => Arc::new(Layered::new(backend, metrics)),
+            (None, None) => backend,
+        };
         LayerStack { backend, handles }
     }
 }

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use sira_server::monitoring::AlertOptions;
 use sira_store::cache::EvictionPolicy;
 use sira_store::env::SystemEnv;
 use sira_store::router::DataPattern;
@@ -49,6 +50,32 @@ fn nothing_is_the_embedded_engine() {
 }
 
 #[test]
+fn monitoring_has_bounds() {
+    let only = right("[storage.monitoring.alerts]\nerror_percent = 0.5").monitoring;
+    assert_eq!(only.alerts.error_percent, Some(0.5));
+    assert_eq!((only.slow_operation, only.interval), (None, Duration::from_secs(30)));
+    for (text, message) in [
+        (
+            "[storage.monitoring]\ninterval = \"10ms\"",
+            "2:12: storage.monitoring.interval is at least 1s",
+        ),
+        (
+            "[storage.monitoring.alerts]\nstorage_full_percent = 101",
+            "2:24: storage.monitoring.alerts.storage_full_percent is from 0 to 100",
+        ),
+        (
+            "[storage.monitoring.alerts]\nerror_percent = -1",
+            "2:17: storage.monitoring.alerts.error_percent is from 0 to 100",
+        ),
+    ] {
+        assert_eq!(one(text).0, message);
+    }
+    let (message, hint) = one("[storage.monitoring.alerts]\nlatency_p95 = \"1s\"");
+    assert_eq!(message, "2:1: unknown setting \"storage.monitoring.alerts.latency_p95\"");
+    assert_eq!(hint, "storage.monitoring.alerts.latency_p99");
+}
+
+#[test]
 fn the_sections_of_the_example_are_right() {
     let uncommented = |line: &str| match line.strip_prefix('#') {
         Some(setting) if !setting.is_empty() && !setting.starts_with(' ') => format!("{setting}\n"),
@@ -70,6 +97,16 @@ fn the_sections_of_the_example_are_right() {
             ("redis-hot", BackendKind::Redis)
         ]
     );
+    let monitoring = MonitoringOptions {
+        slow_operation: Some(Duration::from_millis(250)),
+        interval: Duration::from_secs(30),
+        alerts: AlertOptions {
+            latency_p99: Some(Duration::from_millis(50)),
+            storage_full_percent: Some(90.0),
+            error_percent: Some(1.0),
+        },
+    };
+    assert_eq!(config.monitoring, monitoring);
     assert_eq!(config.compression, CompressionType::Auto);
     assert_eq!(config.compression_level, Some(3));
     assert_eq!(config.encryption, EncryptionType::Aes256Gcm { key_id: "2026-11".to_owned() });

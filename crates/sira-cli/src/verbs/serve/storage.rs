@@ -121,6 +121,7 @@ impl Plane {
             namespaces,
         };
         self.storage.apply(plan)?;
+        self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
             self.storage.collector.remove(name);
         }

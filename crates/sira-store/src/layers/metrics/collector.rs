@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
-use super::recorder::{BackendMetrics, Figures, StorageMetrics};
-use super::text::{Kind, TextWriter};
+use super::families::{MetricFamilies, MetricKind as Kind};
+use super::recorder::{BackendMetrics, Figures, SlowOperation, StorageMetrics};
 use crate::env::{Env, SystemEnv};
 use crate::layers::breaker::BreakerState;
 use crate::layers::stack::LayerHandles;
@@ -21,6 +22,7 @@ const BOUND_POWERS: std::ops::RangeInclusive<u32> = 14..=34;
 pub struct MetricsCollector {
     env: Arc<dyn Env>,
     backends: RwLock<BTreeMap<String, Arc<BackendMetrics>>>,
+    slow: Arc<SlowOperation>,
 }
 
 impl Default for MetricsCollector {
@@ -44,7 +46,7 @@ impl MetricsCollector {
     /// As [`MetricsCollector::new`], with the clock of `env`.
     #[must_use]
     pub fn with_env(env: Arc<dyn Env>) -> Self {
-        Self { env, backends: RwLock::default() }
+        Self { env, backends: RwLock::default(), slow: Arc::default() }
     }
 
     /// The counters of a backend, which are made if they are not there.
@@ -53,7 +55,10 @@ impl MetricsCollector {
             return Arc::clone(backend);
         }
         let mut backends = self.backends.write();
-        let made = || Arc::new(BackendMetrics::new(name, Arc::clone(&self.env)));
+        let made = || {
+            let metrics = BackendMetrics::new(name, Arc::clone(&self.env));
+            Arc::new(metrics.tell_slow(Arc::clone(&self.slow)))
+        };
         Arc::clone(backends.entry(name.to_owned()).or_insert_with(made))
     }
 
@@ -75,8 +80,21 @@ impl MetricsCollector {
         backends.iter().map(|backend| (backend.name().to_owned(), backend.metrics())).collect()
     }
 
+    /// Everything that is known of all backends, by name.
+    #[must_use]
+    pub fn figures(&self) -> BTreeMap<String, Figures> {
+        let backends: Vec<Arc<BackendMetrics>> = self.backends.read().values().cloned().collect();
+        backends.iter().map(|backend| (backend.name().to_owned(), backend.figures())).collect()
+    }
+
+    /// Writes a log line at WARN for every operation of any backend that takes at least this long,
+    /// from now on; `None` for none.
+    pub fn set_slow_operation(&self, at_least: Option<Duration>) {
+        self.slow.set(at_least);
+    }
+
     /// Writes all figures as metric families `sira_backend_*`, labelled with `backend`.
-    pub fn write(&self, out: &mut TextWriter) {
+    pub fn write(&self, out: &mut MetricFamilies) {
         let backends: Vec<Arc<BackendMetrics>> = self.backends.read().values().cloned().collect();
         let figures: Vec<(&str, Figures, LayerHandles)> = backends
             .iter()
@@ -92,7 +110,7 @@ impl MetricsCollector {
                     }
                     let mut all = vec![("backend", *backend)];
                     all.append(&mut labels);
-                    out.sample(name, &all, value);
+                    out.sample(&all, value);
                 }
             }
         }
@@ -100,7 +118,7 @@ impl MetricsCollector {
     }
 }
 
-fn write_latencies(figures: &[(&str, Figures, LayerHandles)], out: &mut TextWriter) {
+fn write_latencies(figures: &[(&str, Figures, LayerHandles)], out: &mut MetricFamilies) {
     let name = "sira_backend_operation_duration_seconds";
     let bounds: Vec<f64> = BOUND_POWERS.map(|power| (1_u64 << power) as f64 / 1e9).collect();
     let mut begun = false;
@@ -120,7 +138,7 @@ fn write_latencies(figures: &[(&str, Figures, LayerHandles)], out: &mut TextWrit
             }
             counts.push(latency.count().saturating_sub(below));
             let labels = [("backend", *backend), ("operation", operation.kind.name())];
-            out.histogram(name, &labels, &bounds, &counts, latency.sum().as_secs_f64());
+            out.histogram(&labels, &bounds, &counts, latency.sum().as_secs_f64());
         }
     }
 }

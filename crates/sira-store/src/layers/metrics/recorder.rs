@@ -12,6 +12,7 @@ use crate::backend::StorageStats;
 use crate::env::Env;
 use crate::error::{Result, StorageError};
 use crate::layers::around::{Answer, Around, Operation, OperationKind};
+use crate::layers::request::request_id;
 use crate::layers::stack::LayerHandles;
 
 /// Kinds of errors, each at the index of its code.
@@ -97,6 +98,32 @@ struct Counters {
     latency: Rolling,
 }
 
+/// From which time on operations are slow; shared by the backends of a collector.
+#[derive(Debug)]
+pub(super) struct SlowOperation(AtomicU64);
+
+impl Default for SlowOperation {
+    fn default() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+}
+
+impl SlowOperation {
+    pub(super) fn set(&self, at_least: Option<Duration>) {
+        let nanos = at_least.map_or(u64::MAX, nanos);
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+
+    fn is(&self, elapsed: Duration) -> bool {
+        let bound = self.0.load(Ordering::Relaxed);
+        bound != u64::MAX && nanos(elapsed) >= bound
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Counts the operations of one backend.
 #[derive(Debug)]
 pub struct BackendMetrics {
@@ -111,6 +138,7 @@ pub struct BackendMetrics {
     stored_bytes: AtomicU64,
     stats: Mutex<Option<StorageStats>>,
     layers: RwLock<LayerHandles>,
+    slow: Arc<SlowOperation>,
 }
 
 impl BackendMetrics {
@@ -129,7 +157,13 @@ impl BackendMetrics {
             stored_bytes: AtomicU64::new(0),
             stats: Mutex::new(None),
             layers: RwLock::new(LayerHandles::default()),
+            slow: Arc::default(),
         }
+    }
+
+    pub(super) fn tell_slow(mut self, slow: Arc<SlowOperation>) -> Self {
+        self.slow = slow;
+        self
     }
 
     /// The backend's name.
@@ -257,7 +291,19 @@ impl Around for BackendMetrics {
         running.cancelled = None;
         drop(running);
         let now = self.env.monotonic();
-        counters.latency.record(now, now.saturating_sub(begun));
+        let elapsed = now.saturating_sub(begun);
+        counters.latency.record(now, elapsed);
+        if self.slow.is(elapsed) {
+            tracing::warn!(
+                backend = self.name,
+                namespace = operation.namespace,
+                operation = operation.kind.name(),
+                duration_ms = elapsed.as_secs_f64() * 1e3,
+                error = result.as_ref().err().map(StorageError::code),
+                request_id = request_id().as_deref(),
+                "slow operation",
+            );
+        }
         let add = |counter: &AtomicU64, bytes: u64| {
             if bytes > 0 {
                 counter.fetch_add(bytes, Ordering::Relaxed);

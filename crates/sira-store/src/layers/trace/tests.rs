@@ -5,6 +5,8 @@ use parking_lot::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+use tracing::Level;
+
 use super::*;
 use crate::backend::StorageBackend;
 use crate::memory::MemoryBackend;
@@ -62,12 +64,20 @@ fn spans_tell_what_happened_and_no_keys_at_info() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 4, "{text}");
     for (line, fields) in lines[1..].iter().zip([
-        [r#"operation="put""#, "value_bytes=12", r#"outcome="success""#],
-        [r#"operation="put""#, r#"error="precondition_failed""#, r#"outcome="error""#],
-        [r#"operation="read""#, "value_bytes=12", r#"outcome="success""#],
+        [r#"otel.name="put tenant""#, "sira.value.bytes=12", r#"db.operation.name="put""#],
+        [
+            r#"db.operation.name="put""#,
+            r#"error.type="precondition_failed""#,
+            r#"otel.status_code="ERROR""#,
+        ],
+        [r#"otel.name="read tenant""#, "sira.value.bytes=12", r#"db.operation.name="read""#],
     ]) {
-        for field in fields.iter().chain(&["backend=hot", r#"namespace="tenant""#, "key_bytes=10"])
-        {
+        for field in fields.iter().chain(&[
+            r#"sira.backend="hot""#,
+            r#"db.namespace="tenant""#,
+            r#"db.system.name="memory""#,
+            "sira.key.bytes=10",
+        ]) {
             assert!(line.contains(field), "{field} is not in {line}");
         }
     }

@@ -112,9 +112,9 @@ async fn the_text_names_backends_operations_outcomes_and_buckets() {
     collector.backend("unused");
     store.put("a", "1234".into(), StorageOptions::default()).await.unwrap();
     store.get("a").await.unwrap();
-    let mut out = TextWriter::default();
+    let mut out = MetricFamilies::default();
     collector.write(&mut out);
-    let text = out.finish();
+    let text = out.text();
     for line in [
         "# TYPE sira_backend_operations_total counter",
         r#"sira_backend_operations_total{backend="hot",operation="put",outcome="success"} 1"#,
