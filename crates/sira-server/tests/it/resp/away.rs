@@ -244,7 +244,7 @@ fn a_database_leaves_the_engine_while_it_is_written_to() {
                 })
             })
             .collect();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        door.block_on(tokio::time::sleep(std::time::Duration::from_millis(50)));
         let engine = EmbeddedBackend::new(Arc::clone(&door.storage.engine));
         let catalog = Catalog::new(Arc::new(engine)).unwrap();
         door.block_on(catalog.adopt("db4", "embedded")).unwrap();
@@ -252,7 +252,7 @@ fn a_database_leaves_the_engine_while_it_is_written_to() {
         plan.backends.insert("memory".to_owned(), memory.clone());
         plan.namespaces.insert("db4".to_owned(), NamespacePolicy::on("memory"));
         door.storage.apply(plan).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        door.block_on(tokio::time::sleep(std::time::Duration::from_millis(50)));
         stop.store(true, Ordering::Relaxed);
         let total: i64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
         let mut client = door.client();
