@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::placement::Catalog;
@@ -221,6 +222,15 @@ fn scans_find_every_key_there() {
     assert_eq!(client.text("RANDOMKEY"), "$-1\r\n");
 }
 
+/// Stops the writers whatever becomes of the test.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_database_leaves_the_engine_while_it_is_written_to() {
     let door = Door::open(|_| {});
@@ -244,7 +254,8 @@ fn a_database_leaves_the_engine_while_it_is_written_to() {
                 })
             })
             .collect();
-        door.block_on(tokio::time::sleep(std::time::Duration::from_millis(50)));
+        let stopper = StopOnDrop(&stop);
+        door.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
         let engine = EmbeddedBackend::new(Arc::clone(&door.storage.engine));
         let catalog = Catalog::new(Arc::new(engine)).unwrap();
         door.block_on(catalog.adopt("db4", "embedded")).unwrap();
@@ -252,8 +263,8 @@ fn a_database_leaves_the_engine_while_it_is_written_to() {
         plan.backends.insert("memory".to_owned(), memory.clone());
         plan.namespaces.insert("db4".to_owned(), NamespacePolicy::on("memory"));
         door.storage.apply(plan).unwrap();
-        door.block_on(tokio::time::sleep(std::time::Duration::from_millis(50)));
-        stop.store(true, Ordering::Relaxed);
+        door.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
+        drop(stopper);
         let total: i64 = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
         let mut client = door.client();
         client.run("SELECT 4");
