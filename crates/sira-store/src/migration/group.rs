@@ -25,6 +25,9 @@ const OBJECT_BYTES_MAX: u64 = 64 * 1024;
 /// Cuts a page of keys into groups; an object that must go by itself is a group of its own.
 pub(super) fn groups(migration: &Migration, page: Vec<ListEntry>) -> Vec<Vec<ListEntry>> {
     let together = goes_together(migration);
+    // A bound on the rate is one for every tenth of a second.
+    let rate = migration.options.bytes_per_second_max.unwrap_or(u64::MAX);
+    let bytes_max = GROUP_BYTES.min(rate / 10);
     let mut groups: Vec<Vec<ListEntry>> = Vec::new();
     let mut bytes = 0;
     for entry in page {
@@ -34,7 +37,7 @@ pub(super) fn groups(migration: &Migration, page: Vec<ListEntry>) -> Vec<Vec<Lis
             Some(group)
                 if small
                     && group.len() < GROUP_OBJECTS
-                    && bytes <= GROUP_BYTES
+                    && bytes <= bytes_max
                     && group.last().is_some_and(|last| last.size <= OBJECT_BYTES_MAX) =>
             {
                 group.push(entry);
