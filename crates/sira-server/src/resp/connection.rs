@@ -212,7 +212,7 @@ impl Connection {
                 used = bytes.len();
                 break;
             }
-            if self.out.pending() > pause {
+            if self.errand.is_none() && self.out.pending() > pause {
                 self.wait = Wait::Output;
                 break;
             }

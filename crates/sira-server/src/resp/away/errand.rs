@@ -162,10 +162,10 @@ async fn answer(shared: &Shared, session: &mut Session, request: &Request, resp3
         Ok(Some(parts)) => return sum(shared, session, &parts, resp3).await,
         Err(error) => return refused(error, resp3),
     }
-    match perform(shared, session, request, resp3).await {
-        Ok(answer) => answer,
-        Err(error) => refused(error, resp3),
-    }
+    let performed = perform(shared, session, request, resp3).await;
+    // Whatever became of a transaction, a later command must not begin it again.
+    session.parked = None;
+    performed.unwrap_or_else(|error| refused(error, resp3))
 }
 
 fn refused(error: StorageError, resp3: bool) -> Answer {
@@ -239,7 +239,6 @@ async fn perform(
             }
             Ran::Well => match write(shared, &snapshot).await? {
                 Written::Done(objects) => {
-                    session.parked = None;
                     let wrote = objects > 0 || snapshot.flushed.is_some();
                     return Ok(Answer { out, failed: false, wrote });
                 }

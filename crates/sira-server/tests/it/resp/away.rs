@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::placement::Catalog;
-use sira_store::{EmbeddedBackend, MemoryBackend};
+use sira_store::{
+    Bytes, Capabilities, Condition, EmbeddedBackend, MemoryBackend, Object, ReadOptions, Result,
+    StorageBackend, StorageOptions, Version,
+};
 
 use super::wire::{Client, Door, request, words};
 
@@ -220,6 +224,57 @@ fn scans_find_every_key_there() {
     assert!(client.text("RANDOMKEY").contains("key:"));
     client.run("FLUSHALL");
     assert_eq!(client.text("RANDOMKEY"), "$-1\r\n");
+}
+
+/// Writes to a key just before someone who has read it does, once.
+#[derive(Debug)]
+struct Overtaking {
+    inner: Arc<dyn StorageBackend>,
+    done: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl StorageBackend for Overtaking {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { atomic_batch: false, ..self.inner.capabilities() }
+    }
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        if options.condition != Condition::Always && !self.done.swap(true, Ordering::Relaxed) {
+            self.inner.put(key, Bytes::from("10"), StorageOptions::default()).await?;
+        }
+        self.inner.put(key, value, options).await
+    }
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
+        self.inner.read(key, options).await
+    }
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool> {
+        self.inner.remove(key, condition).await
+    }
+    async fn namespace(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
+        let inner = self.inner.namespace(name).await?;
+        Ok(Arc::new(Self { inner, done: Arc::clone(&self.done) }))
+    }
+}
+
+#[test]
+fn a_command_that_is_overtaken_begins_again_and_a_refused_transaction_does_not() {
+    let door = Door::open(|_| {});
+    let inner = Arc::new(MemoryBackend::new(1 << 20));
+    let backend = Arc::new(Overtaking { inner, done: Arc::default() });
+    let mut plan = StoragePlan::default();
+    plan.backends.insert("memory".to_owned(), backend.clone());
+    let policy = NamespacePolicy { direct: true, ..NamespacePolicy::on("memory") };
+    plan.namespaces.insert("db5".to_owned(), policy);
+    door.storage.apply(plan).unwrap();
+    let mut client = door.client();
+    for line in ["SELECT 5", "MULTI", "SET a 1", "SET b 1"] {
+        client.run(line);
+    }
+    assert!(client.text("EXEC").contains("atomic batches"));
+    assert_eq!(number(&mut client, "INCR n"), 11);
+    assert!(backend.done.load(Ordering::Relaxed));
+    assert_eq!(client.text("GET n"), "$2\r\n11\r\n");
+    assert_eq!(client.text("GET a"), "$-1\r\n");
 }
 
 /// Stops the writers whatever becomes of the test.
