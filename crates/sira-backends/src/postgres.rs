@@ -285,6 +285,10 @@ impl Driver for PostgresDriver {
         }
     }
 
+    fn writes_in_one_step(&self) -> bool {
+        true
+    }
+
     async fn put(&self, place: &Place, key: &str, record: Record, guard: Guard) -> Result<Version> {
         let write = Write::new(place, key, Some(&record), guard)?;
         for _ in 0..TRIES_MAX {

@@ -222,6 +222,10 @@ impl Driver for RedisDriver {
         }
     }
 
+    fn writes_in_one_step(&self) -> bool {
+        true
+    }
+
     async fn put(&self, place: &Place, key: &str, record: Record, guard: Guard) -> Result<Version> {
         let names = self.layout.names(place, key);
         let request = put_request(&names, &record, &guard);

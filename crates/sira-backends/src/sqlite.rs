@@ -236,6 +236,10 @@ impl Driver for SqliteDriver {
         }
     }
 
+    fn writes_in_one_step(&self) -> bool {
+        true
+    }
+
     async fn put(&self, place: &Place, key: &str, record: Record, guard: Guard) -> Result<Version> {
         let change = Change::Put { key: key.to_owned(), record, guard };
         version(self.write_one(place, change).await?).ok_or_else(ended)

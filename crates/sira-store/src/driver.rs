@@ -268,6 +268,14 @@ pub trait Driver: Send + Sync + fmt::Debug + 'static {
     /// What the engine can do.
     fn profile(&self) -> DriverProfile;
 
+    /// Whether [`Driver::put`] and [`Driver::remove`] judge their guard and make the change in one
+    /// request, in whatever order requests arrive, and others that change the key at the same time
+    /// cost no more than their turn. Where this is false, writers of a key within a process take
+    /// turns before they ask the engine.
+    fn writes_in_one_step(&self) -> bool {
+        false
+    }
+
     /// Writes a record if the guard holds, and answers its version: the record's own, or a greater
     /// one as [`Guard::admit`] explains. An engine that cannot look before it writes may write a
     /// record without a condition and without `exact` as it is.

@@ -20,14 +20,16 @@ mod codec;
 mod header;
 mod keyring;
 mod open;
+mod pool;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use crate::error::{Result, StorageError};
 use crate::limits::{SEAL_SEGMENT_BYTES, VALUE_BYTES_MAX};
 use crate::options::{CompressionType, EncryptionType, StorageOptions};
 use crate::version::Version;
-use cipher::{DataKey, Secret, SegmentKey, TAG_BYTES, WRAPPED_BYTES, random};
+use cipher::{DataKey, SALT_BYTES, Secret, SegmentKey, TAG_BYTES, WRAPPED_BYTES, random};
 use codec::Encoder;
 use header::{Encrypted, Protection, Segment};
 
@@ -193,6 +195,7 @@ struct Lock<'k> {
     key: &'k [u8; KEY_BYTES],
     segments: SegmentKey,
     secret: Secret,
+    salt: [u8; SALT_BYTES],
 }
 
 impl<'k> Lock<'k> {
@@ -201,10 +204,16 @@ impl<'k> Lock<'k> {
         value: &[u8],
         object: &Binding<'_>,
     ) -> Result<Self> {
-        let data_key = DataKey::random()?;
+        // Drawn at once: a call costs more than the bytes.
+        let drawn = random::<{ KEY_BYTES + SALT_BYTES }>()?;
+        let (mut bytes, mut salt) = (Zeroizing::new([0; KEY_BYTES]), [0; SALT_BYTES]);
+        for (to, from) in bytes.iter_mut().chain(&mut salt).zip(drawn.iter()) {
+            *to = *from;
+        }
+        let data_key = DataKey::new(bytes);
         let segments = data_key.segments(cipher, object)?;
         let secret = Secret { data_key, plain_checksum: crc32c::crc32c(value) };
-        Ok(Self { cipher, key_id, key, segments, secret })
+        Ok(Self { cipher, key_id, key, segments, secret, salt })
     }
 
     /// What the seal says of it; the wrapped key is still missing.
@@ -213,7 +222,7 @@ impl<'k> Lock<'k> {
             cipher: self.cipher,
             sealed_version: object.version,
             key_id: self.key_id.to_owned(),
-            salt: *random()?,
+            salt: self.salt,
             commitment: self.secret.data_key.commitment(self.cipher)?,
             wrapped: [0; WRAPPED_BYTES],
         })))

@@ -174,26 +174,29 @@ impl SealingBackend {
             seal.encryption = asked.encryption;
         }
         seal.check(&self.keyring)?;
-        let capabilities = self.inner.capabilities();
-        let missing = if seal.is_plain() {
-            None
-        } else if !capabilities.metadata {
-            Some("it keeps no metadata, where compression and encryption are described")
-        } else if seal.is_encrypted() && !capabilities.exact_versions {
-            Some("it takes no versions, which encrypted values are bound to")
-        } else {
-            None
-        };
-        if let Some(missing) = missing {
-            return Err(StorageError::unsupported(format!(
-                "{} cannot hold sealed values: {missing}; choose another backend",
-                capabilities.name
-            )));
+        if !seal.is_plain() {
+            self.check_capable(&seal)?;
         }
         options.compression = CompressionType::None;
         options.compression_level = None;
         options.encryption = EncryptionType::None;
         Ok(Plan { seal, options })
+    }
+
+    /// Checks that the backend can hold values that are sealed so.
+    fn check_capable(&self, seal: &SealOptions) -> Result<()> {
+        let capabilities = self.inner.capabilities();
+        let missing = if !capabilities.metadata {
+            "it keeps no metadata, where compression and encryption are described"
+        } else if seal.is_encrypted() && !capabilities.exact_versions {
+            "it takes no versions, which encrypted values are bound to"
+        } else {
+            return Ok(());
+        };
+        Err(StorageError::unsupported(format!(
+            "{} cannot hold sealed values: {missing}; choose another backend",
+            capabilities.name
+        )))
     }
 
     /// Seals a value for the backend.

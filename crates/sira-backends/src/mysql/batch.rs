@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Error, TxOpts, Value};
-use sira_store::driver::{Change, CommitError, Guard, Place, Record};
+use mysql_async::{Conn, Error, Transaction, TxOpts, Value};
+use sira_store::driver::{Change, CommitError, Guard, Held, Place, Record};
 use sira_store::{Result, Version};
 
 use super::connection::{run, wait_for_others};
@@ -97,6 +97,14 @@ async fn attempt(
                     batch.put_many(&mut transaction, part).await?;
                 }
             }
+            Step::ExactPuts(indexes) => {
+                for part in parts(indexes) {
+                    batch.put_many_exact(&mut transaction, part).await?;
+                }
+                if atomic && !batch.all_made(indexes) {
+                    return batch.refuse(transaction, indexes).await;
+                }
+            }
             Step::Removals(indexes) => {
                 for part in parts(indexes) {
                     batch.remove_many(&mut transaction, part).await?;
@@ -104,14 +112,8 @@ async fn attempt(
             }
             Step::One(index) => {
                 batch.one(&mut transaction, *index).await?;
-                let answer = batch.answers.get(*index..=*index).unwrap_or_default();
-                let change = changes.get(*index..=*index).unwrap_or_default();
-                if atomic && !all_made(change, answer) {
-                    transaction.rollback().await.map_err(failure)?;
-                    // The others were not tried, and are no reason.
-                    let made =
-                        |(at, answer)| if at == *index { answer } else { Answer::Made(None) };
-                    return Ok(batch.answers.into_iter().enumerate().map(made).collect());
+                if atomic && !batch.all_made(&[*index]) {
+                    return batch.refuse(transaction, &[*index]).await;
                 }
             }
         }
@@ -138,6 +140,29 @@ impl Batch<'_> {
         }
     }
 
+    fn all_made(&self, indexes: &[usize]) -> bool {
+        indexes.iter().all(|&index| {
+            let answer = self.answers.get(index..=index).unwrap_or_default();
+            all_made(self.changes.get(index..=index).unwrap_or_default(), answer)
+        })
+    }
+
+    /// Rolls back because of some of these changes; the others were not tried, and are no reason.
+    async fn refuse(
+        self,
+        transaction: Transaction<'_>,
+        indexes: &[usize],
+    ) -> Result<Vec<Answer>, Failure> {
+        transaction.rollback().await.map_err(failure)?;
+        let mut answers = vec![Answer::Made(None); self.answers.len()];
+        for &index in indexes {
+            if let (Some(slot), Some(answer)) = (answers.get_mut(index), self.answers.get(index)) {
+                *slot = *answer;
+            }
+        }
+        Ok(answers)
+    }
+
     async fn put_many(&mut self, conn: &mut impl Queryable, part: &[usize]) -> Result<(), Failure> {
         let statements = &self.driver.statements;
         let mut values = Vec::with_capacity(part.len() * 9);
@@ -158,12 +183,53 @@ impl Batch<'_> {
         }
         // Some have got greater versions; their rows are locked until the transaction ends.
         let values = Target::among(self.place, keys.keys().copied());
-        let text = statements.versions(part.len());
+        let text = statements.held_many(part.len());
         for mut row in run(conn, &text, values).await.map_err(failure)?.rows {
             let key: Vec<u8> = column(&mut row, 0)?;
             let version = Version::from_u64(column(&mut row, 1)?);
             if let Some(&index) = keys.get(&key[..]) {
                 self.set(index, Answer::Made(Some(version)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts of given versions.
+    async fn put_many_exact(
+        &mut self,
+        conn: &mut impl Queryable,
+        part: &[usize],
+    ) -> Result<(), Failure> {
+        let statements = &self.driver.statements;
+        let mut values = Vec::with_capacity(part.len() * 9);
+        let mut sent: HashMap<&[u8], (usize, u64)> = HashMap::with_capacity(part.len());
+        for &index in part {
+            let Some(Change::Put { key, record, .. }) = self.changes.get(index) else { continue };
+            let stamp = self.driver.env.random_u64();
+            sent.insert(key.as_bytes(), (index, stamp));
+            values.extend(Target::among(self.place, [key.as_bytes()].into_iter()));
+            values.extend(columns(record, stamp));
+            self.answers.get_mut(index).into_iter().for_each(|slot| {
+                *slot = Answer::Made(Some(record.version));
+            });
+        }
+        let text = statements.put_many_exact(part.len());
+        let answer = run(conn, &text, values).await.map_err(failure)?;
+        if answer.last_insert_id == 0 {
+            return Ok(());
+        }
+        let values = Target::among(self.place, sent.keys().copied());
+        let text = statements.held_many(part.len());
+        for mut row in run(conn, &text, values).await.map_err(failure)?.rows {
+            let key: Vec<u8> = column(&mut row, 0)?;
+            if let Some(&(index, stamp)) = sent.get(&key[..])
+                && column::<u64>(&mut row, 3)? != stamp
+            {
+                let held = Held {
+                    version: Version::from_u64(column(&mut row, 1)?),
+                    expires_at_ms: column(&mut row, 2)?,
+                };
+                self.set(index, Answer::Left(Some(held)));
             }
         }
         Ok(())

@@ -191,6 +191,20 @@ impl Statements {
         )
     }
 
+    /// Puts several rows of given versions, where those that are held are smaller. The last insert id
+    /// is 0 when all were written; those that were have got the stamps that were sent.
+    pub(super) fn put_many_exact(&self, rows: usize) -> String {
+        let values = list("(?, ?, ?, ?, ?, ?, ?, ?, ?)", rows);
+        format!(
+            "INSERT INTO `{}` ({COLUMNS}) VALUES {values} ON DUPLICATE KEY UPDATE \
+             stamp = IF(version < VALUES(version), VALUES(stamp), \
+             IF(LAST_INSERT_ID(version) IS NULL, 0, stamp)), \
+             version = IF(stamp = VALUES(stamp), VALUES(version), version), {}",
+            self.table,
+            replace("stamp = VALUES(stamp)")
+        )
+    }
+
     /// Removes several rows without a guard.
     pub(super) fn remove_many(&self, rows: usize) -> String {
         format!("DELETE FROM `{}` WHERE {}", self.table, among(rows))
@@ -205,9 +219,13 @@ impl Statements {
         )
     }
 
-    /// Keys and versions of several rows.
-    pub(super) fn versions(&self, rows: usize) -> String {
-        format!("SELECT `key`, version FROM `{}` WHERE {}", self.table, among(rows))
+    /// Keys, versions, expiries and stamps of several rows.
+    pub(super) fn held_many(&self, rows: usize) -> String {
+        format!(
+            "SELECT `key`, version, expires_at, stamp FROM `{}` WHERE {}",
+            self.table,
+            among(rows)
+        )
     }
 
     /// Parameters: namespace, area, begin, end, limit.

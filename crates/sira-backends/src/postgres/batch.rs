@@ -86,9 +86,20 @@ struct Batch<'a> {
 
 /// A statement with its parameters.
 enum Request<'a> {
-    Puts { indexes: Vec<usize>, rows: Rows<'a> },
-    Removals { indexes: Vec<usize>, keys: Vec<&'a [u8]> },
-    One { index: usize, write: Write<'a> },
+    /// With `exact`, of given versions.
+    Puts {
+        indexes: Vec<usize>,
+        rows: Rows<'a>,
+        exact: bool,
+    },
+    Removals {
+        indexes: Vec<usize>,
+        keys: Vec<&'a [u8]>,
+    },
+    One {
+        index: usize,
+        write: Write<'a>,
+    },
 }
 
 /// Rows as one array a column.
@@ -120,15 +131,16 @@ impl<'a> Batch<'a> {
     fn new(place: &'a Place, changes: &'a [Change]) -> Result<Self, Failure> {
         let mut requests = Vec::new();
         for step in plan(changes, RUN_CHANGES_MAX, RUN_BYTES_MAX) {
+            let exact = matches!(step, Step::ExactPuts(_));
             requests.push(match step {
-                Step::Puts(indexes) => {
+                Step::Puts(indexes) | Step::ExactPuts(indexes) => {
                     let mut rows = Rows::default();
                     for &index in &indexes {
                         if let Some(Change::Put { key, record, .. }) = changes.get(index) {
                             rows.push(key, record).map_err(|error| Failure::at(index, error))?;
                         }
                     }
-                    Request::Puts { indexes, rows }
+                    Request::Puts { indexes, rows, exact }
                 }
                 Step::Removals(indexes) => {
                     let changes = indexes.iter().filter_map(|&index| changes.get(index));
@@ -193,6 +205,9 @@ impl<'a> Batch<'a> {
                 request.answer(&rows, &mut answers)?;
             }
         }
+        for request in &self.requests {
+            self.look(client, statements, request, &mut answers).await?;
+        }
         if !ends {
             let all = all_made(self.changes, &answers);
             let end = if all { "COMMIT" } else { "ROLLBACK" };
@@ -201,12 +216,42 @@ impl<'a> Batch<'a> {
         transaction.end();
         Ok(answers)
     }
+
+    /// Reads what is held where puts of given versions were not made.
+    async fn look(
+        &self,
+        client: &Client,
+        statements: &Statements,
+        request: &Request<'_>,
+        answers: &mut [Answer],
+    ) -> Result<(), Failure> {
+        let Request::Puts { indexes, rows, exact: true } = request else { return Ok(()) };
+        let left = |index: &usize| matches!(answers.get(*index), Some(Answer::Left(_)));
+        let keys: Vec<&[u8]> = (indexes.iter().zip(&rows.keys))
+            .filter_map(|(index, key)| left(index).then_some(*key))
+            .collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| failure(None, error, Effect::Write);
+        let statement = client.prepare_cached(&statements.held_many).await.map_err(failed)?;
+        let parameters: Parameters<'_> = &[&self.namespace, &self.area, &keys];
+        for row in client.query(&statement, parameters).await.map_err(failed)? {
+            let key: &[u8] = column(&row, 0)?;
+            let at = rows.keys.binary_search(&key).ok().and_then(|at| indexes.get(at));
+            if let Some(slot) = at.and_then(|index| answers.get_mut(*index)) {
+                *slot = Answer::Left(Some(row::held(&row, 1)?));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Request<'_> {
     fn text<'s>(&self, statements: &'s Statements) -> &'s str {
         match self {
-            Self::Puts { .. } => &statements.put_many,
+            Self::Puts { exact: false, .. } => &statements.put_many,
+            Self::Puts { exact: true, .. } => &statements.put_many_exact,
             Self::Removals { .. } => &statements.remove_many,
             Self::One { write, .. } => write.text(statements),
         }
@@ -214,7 +259,11 @@ impl Request<'_> {
 
     /// Whether what is held decides about the change.
     fn is_guarded(&self) -> bool {
-        matches!(self, Self::One { write, .. } if !write.guard.is_blind())
+        match self {
+            Self::Puts { exact, .. } => *exact,
+            Self::Removals { .. } => false,
+            Self::One { write, .. } => !write.guard.is_blind(),
+        }
     }
 
     /// The change, where it is one.
@@ -261,7 +310,7 @@ impl Request<'_> {
             }
         };
         match self {
-            Self::Puts { indexes, rows: sent } => {
+            Self::Puts { indexes, rows: sent, .. } => {
                 // Indexes are in the order of their keys.
                 for row in rows {
                     let key: &[u8] = column(row, 0)?;

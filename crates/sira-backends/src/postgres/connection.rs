@@ -131,12 +131,15 @@ pub(super) async fn wait_for_others(collisions: &mut u32) -> bool {
 }
 
 /// What every connection begins with, whatever the server's defaults are: a statement that takes too
-/// long ends, and so does a transaction that its client left behind.
+/// long ends, and so does a transaction that its client left behind. Rows are found by an index, in
+/// its order: a plan that was made while the table was small, and is kept with its statement, would
+/// else read all of the table once it is large.
 fn session(operation_timeout: Duration) -> Hook {
     let ms = operation_timeout.as_millis().clamp(1, i32::MAX as u128);
     let text = format!(
         "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET statement_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}"
+         SET statement_timeout = {ms}; SET idle_in_transaction_session_timeout = {ms}; \
+         SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off"
     );
     Hook::async_fn(move |client, _| {
         let text = text.clone();

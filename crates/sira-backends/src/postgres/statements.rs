@@ -14,6 +14,8 @@ pub(super) struct Statements {
     puts: [String; KINDS],
     removals: [String; KINDS / 2],
     pub(super) put_many: String,
+    pub(super) put_many_exact: String,
+    pub(super) held_many: String,
     pub(super) remove_many: String,
     pub(super) head: String,
     pub(super) whole: String,
@@ -65,13 +67,19 @@ impl Statements {
         Self {
             puts: std::array::from_fn(|at| put(&table, CONDITIONS[at % 5], at >= 5)),
             removals: CONDITIONS.map(|condition| remove(&table, condition)),
-            put_many: format!(
-                "INSERT INTO {table} AS o ({COLUMNS}) \
-                 SELECT $1, $2, r.* FROM unnest($3::bytea[], $4::bigint[], $5::bigint[], \
-                 $6::bigint[], $7::bytea[], $8::bytea[]) AS r \
-                 ON CONFLICT (namespace, area, key) DO UPDATE \
-                 SET version = GREATEST(excluded.version, o.version + 1), {REPLACE} \
-                 RETURNING o.key, o.version"
+            put_many: put_many(
+                &table,
+                &format!("SET version = GREATEST(excluded.version, o.version + 1), {REPLACE}"),
+            ),
+            put_many_exact: put_many(
+                &table,
+                &format!(
+                    "SET version = excluded.version, {REPLACE} WHERE o.version < excluded.version"
+                ),
+            ),
+            held_many: format!(
+                "SELECT key, version, expires_at FROM {table} \
+                 WHERE namespace = $1 AND area = $2 AND key = ANY($3::bytea[])"
             ),
             // Rows are locked in the order of keys, as puts lock them.
             remove_many: format!(
@@ -118,6 +126,16 @@ impl Statements {
     pub(super) fn remove(&self, condition: Condition) -> &str {
         self.removals.get(kind(condition)).map_or("", String::as_str)
     }
+}
+
+/// Puts several rows, and answers keys and versions of those that it wrote.
+fn put_many(table: &str, replace: &str) -> String {
+    format!(
+        "INSERT INTO {table} AS o ({COLUMNS}) \
+         SELECT $1, $2, r.* FROM unnest($3::bytea[], $4::bigint[], $5::bigint[], \
+         $6::bigint[], $7::bytea[], $8::bytea[]) AS r \
+         ON CONFLICT (namespace, area, key) DO UPDATE {replace} RETURNING o.key, o.version"
+    )
 }
 
 /// The condition over the row `o`, with the parameter of the time and that of the version.

@@ -10,19 +10,17 @@ use sira_store::driver::Record;
 use super::layout::{Names, slot_of};
 
 macro_rules! scripts {
-    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {
-        $($(#[$doc])*
-        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!("lua/record.lua"), include_str!($file)))
-        });)*
+    ($($name:ident = $($file:literal)+;)*) => {
+        $(pub(super) static $name: LazyLock<Script> =
+            LazyLock::new(|| Script::new(concat!($(include_str!($file)),+)));)*
 
         /// How many scripts there are.
-        pub(super) const SCRIPTS: usize = [$($file),*].len();
+        pub(super) const SCRIPTS: usize = [$(stringify!($name)),*].len();
 
         /// The text of a script by its hash.
         fn text_of(hash: &[u8]) -> Option<&'static str> {
             $(if $name.get_hash().as_bytes() == hash {
-                return Some(concat!(include_str!("lua/record.lua"), include_str!($file)));
+                return Some(concat!($(include_str!($file)),+));
             })*
             None
         }
@@ -30,14 +28,14 @@ macro_rules! scripts {
 }
 
 scripts! {
-    PUT = "lua/put.lua";
-    REMOVE = "lua/remove.lua";
-    RANGE = "lua/range.lua";
-    COMMIT = "lua/commit.lua";
-    COLLECT = "lua/collect.lua";
-    PLAIN_GET = "lua/plain_get.lua";
-    PLAIN_PUT = "lua/plain_put.lua";
-    PLAIN_REMOVE = "lua/plain_remove.lua";
+    PUT = "lua/replace.lua" "lua/record.lua" "lua/put.lua";
+    REMOVE = "lua/record.lua" "lua/remove.lua";
+    RANGE = "lua/record.lua" "lua/range.lua";
+    COMMIT = "lua/record.lua" "lua/commit.lua";
+    COLLECT = "lua/record.lua" "lua/collect.lua";
+    PLAIN_GET = "lua/record.lua" "lua/plain_get.lua";
+    PLAIN_PUT = "lua/record.lua" "lua/plain_put.lua";
+    PLAIN_REMOVE = "lua/record.lua" "lua/plain_remove.lua";
 }
 
 /// A command and the hash slot that it is for.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sira_store::driver::Change;
-use sira_store::{Result, StorageError};
+use sira_store::{Condition, Result, StorageError};
 
 /// Longest name of a table, in bytes: names of its indexes still fit into what engines allow.
 const TABLE_NAME_BYTES_MAX: usize = 50;
@@ -38,6 +38,8 @@ pub(crate) fn check_table_name(name: &str) -> Result<()> {
 pub(crate) enum Step {
     /// Small puts without a guard.
     Puts(Vec<usize>),
+    /// Small puts of given versions, without a condition.
+    ExactPuts(Vec<usize>),
     /// Removals without a guard.
     Removals(Vec<usize>),
     /// One change.
@@ -61,13 +63,19 @@ pub(crate) fn plan(changes: &[Change], changes_max: usize, bytes_max: usize) -> 
         let fits = |run: &Vec<usize>| run.len() < changes_max && bytes <= bytes_max;
         match (change, steps.last_mut()) {
             (Change::Put { record, guard, .. }, last)
-                if guard.is_blind() && record.body.len() <= SHARED_BODY_BYTES_MAX =>
+                if guard.condition == Condition::Always
+                    && record.body.len() <= SHARED_BODY_BYTES_MAX =>
             {
-                match last {
-                    Some(Step::Puts(run)) if fits(run) => run.push(index),
-                    _ => {
+                match (last, guard.exact) {
+                    (Some(Step::Puts(run)), false) | (Some(Step::ExactPuts(run)), true)
+                        if fits(run) =>
+                    {
+                        run.push(index);
+                    }
+                    (_, exact) => {
                         bytes = size;
-                        steps.push(Step::Puts(vec![index]));
+                        let run = vec![index];
+                        steps.push(if exact { Step::ExactPuts(run) } else { Step::Puts(run) });
                     }
                 }
             }

@@ -312,6 +312,22 @@ async fn batches(driver: &dyn Driver) {
     changes.push((remove("nothing", Condition::Always), None));
     let failed = Some("precondition_failed");
     changes.push((remove("kept", Condition::IfMatch(version(51))), failed));
+    if driver.profile().conditional {
+        put(driver, &place, "ahead", record(900, None, "before")).await;
+        put(driver, &place, "same", record(100, None, "before")).await;
+        put(driver, &place, "behind", record(50, None, "before")).await;
+        let given = |key: &str| Change::Put {
+            key: key.to_owned(),
+            record: record(100, None, "after"),
+            guard: Guard { exact: true, ..guard(Condition::Always) },
+        };
+        for number in 0..20 {
+            changes.push((given(&format!("given{number}")), None));
+        }
+        changes.push((given("behind"), None));
+        changes.push((given("same"), Some("conflict")));
+        changes.push((given("ahead"), Some("conflict")));
+    }
     let (changes, codes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
     let answers = driver.apply_many(&place, changes.clone()).await;
     assert_eq!(answers.len(), changes.len());
@@ -335,6 +351,8 @@ async fn batches(driver: &dyn Driver) {
         let expected = match key.as_str() {
             "missing" | "absent" | "removed" | "nothing" => None,
             "live" | "kept" => Some((50, Bytes::from("before"))),
+            "same" => Some((100, Bytes::from("before"))),
+            "ahead" => Some((900, Bytes::from("before"))),
             "newer" => {
                 let blind = BLIND.contains(&driver.profile().name);
                 let newer = record.as_ref().is_some_and(|(version, _)| *version > 900 || blind);

@@ -85,16 +85,25 @@ async fn whole_or_not_at_all(driver: &dyn Driver) {
         }
     }
 
-    let exact = Change::Put {
-        key: "a".to_owned(),
-        record: record(10, "again"),
+    let exact = |key: &str, number| Change::Put {
+        key: key.to_owned(),
+        record: record(number, "again"),
         guard: Guard { exact: true, ..guard(Condition::Always) },
     };
-    let error = driver.commit(&place, vec![exact]).await.expect_err("a stale version");
+    let error = driver.commit(&place, vec![exact("a", 10)]).await.expect_err("a stale version");
     assert_eq!((error.index, error.error.code()), (Some(0), "conflict"));
+    let among = vec![exact("c", 30), exact("b", 11), exact("a", 9), exact("0", 30)];
+    let error = driver.commit(&place, among).await.expect_err("a stale version");
+    assert_eq!((error.index, error.error.code()), (Some(2), "conflict"));
+    assert_eq!(contents(driver, &place).await, held);
+    let newer = ["d", "b", "e"].map(|key| exact(key, 15)).to_vec();
+    let versions = driver.commit(&place, newer).await.expect("commit");
+    assert_eq!(versions, [Some(Version::from_u64(15)); 3]);
+    let undone = [remove("d", Condition::Always), remove("e", Condition::Always)];
+    driver.commit(&place, undone.to_vec()).await.expect("commit");
 
     let changes = vec![
-        remove("b", Condition::IfMatch(ten)),
+        remove("b", Condition::IfMatch(Version::from_u64(15))),
         put("a", record(5, "older"), Condition::IfMatch(ten)),
         remove("none", Condition::Always),
         put("c", record(30, "c"), Condition::Always),

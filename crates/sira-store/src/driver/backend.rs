@@ -27,9 +27,11 @@ const COLLECT_LIMIT: usize = 1000;
 
 /// One namespace of an outside engine, as a [`StorageBackend`].
 ///
-/// Every write runs as a task of its own, under a lock on its key within this process: a write whose
-/// future is dropped takes effect whole or not at all, and never behind an operation that began
-/// later. What is atomic between processes is so in the engine. Operations need a tokio runtime.
+/// A write whose future is dropped takes effect whole or not at all, and never behind an operation
+/// that began later: it goes on as a task of its own. Writers of a key within this process take
+/// turns, unless the engine judges and writes in one step ([`Driver::writes_in_one_step`]) and the
+/// value lies in one record. What is atomic between processes is so in the engine. Operations need a
+/// tokio runtime.
 #[derive(Debug, Clone)]
 pub struct DriverBackend {
     store: Arc<Store>,
@@ -96,20 +98,32 @@ impl DriverBackend {
     async fn write(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
         let checked = self.check(key, value.len(), &options)?;
         let (store, place, owned) = (Arc::clone(&self.store), self.place.clone(), key.to_owned());
-        locks::run_locked(&self.store.locks, &self.place.namespace, [key], async move {
-            store.put(&place, &owned, value, &options, checked).await
-        })
-        .await
+        let beside = self.store.goes_beside(&self.place, value.len());
+        let write = async move { store.put(&place, &owned, value, &options, checked).await };
+        self.run(key, beside, write).await
     }
 
     async fn erase(&self, key: &str, condition: Condition) -> Result<bool> {
         check_key(key)?;
         let guard = self.store.guard(condition, false)?;
         let (store, place, owned) = (Arc::clone(&self.store), self.place.clone(), key.to_owned());
-        locks::run_locked(&self.store.locks, &self.place.namespace, [key], async move {
-            store.remove(&place, &owned, guard).await
-        })
-        .await
+        let beside = self.store.goes_beside(&self.place, 0);
+        let write = async move { store.remove(&place, &owned, guard).await };
+        self.run(key, beside, write).await
+    }
+
+    /// Runs a write to a key to its end, whether or not the caller stays.
+    async fn run<T: Send + 'static>(
+        &self,
+        key: &str,
+        beside: bool,
+        write: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let (locks, namespace) = (&self.store.locks, &*self.place.namespace);
+        match beside {
+            true => locks::run_beside(locks, namespace, key, write).await,
+            false => locks::run_locked(locks, namespace, [key], write).await,
+        }
     }
 
     async fn run_batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {

@@ -55,6 +55,11 @@ impl ChunkUse {
         Ok(found)
     }
 
+    /// Whether it is known that the namespace holds no chunks.
+    pub(super) fn is_ruled_out(&self, place: &Place) -> bool {
+        self.known.read().get(&place.namespace) == Some(&false)
+    }
+
     fn begin(&self, place: &Place) {
         self.known.write().insert(Arc::clone(&place.namespace), true);
     }

@@ -1,13 +1,15 @@
 //! Locks by key, and operations that go on after their caller has left.
 
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hasher};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 
 use crate::error::{Result, StorageError};
 
@@ -30,8 +32,10 @@ pub(crate) struct KeyLocks {
 #[derive(Debug, Default)]
 struct Stripe {
     lock: Mutex<()>,
-    /// Writes that hold or await the lock and whose callers have left.
+    /// Writes whose callers have left and that have not ended.
     abandoned: AtomicUsize,
+    /// Told when none is left of those.
+    settled: Notify,
 }
 
 impl KeyLocks {
@@ -58,9 +62,12 @@ impl KeyLocks {
     async fn settle_stripe(&self, stripe: usize) {
         let Some(stripe) = self.stripes.get(stripe) else { return };
         while stripe.abandoned.load(Ordering::Acquire) > 0 {
-            drop(stripe.lock.lock().await);
-            // The write may be about to come for the lock.
-            tokio::task::yield_now().await;
+            let mut settled = pin!(stripe.settled.notified());
+            // What ends from here on is heard of.
+            settled.as_mut().enable();
+            if stripe.abandoned.load(Ordering::Acquire) > 0 {
+                settled.await;
+            }
         }
     }
 }
@@ -81,10 +88,7 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    let runtime = Handle::try_current().map_err(|error| {
-        StorageError::unavailable("outside engines are used from a tokio runtime")
-            .with_source(error)
-    })?;
+    let runtime = runtime()?;
     // In ascending order, so that writers of several keys do not stop each other.
     let stripes: BTreeSet<usize> =
         keys.into_iter().map(|key| locks.stripe(namespace, key)).collect();
@@ -114,6 +118,73 @@ where
             .with_retry(crate::error::Retry::Ambiguous)
             .with_source(error))
     })
+}
+
+/// Runs a write to a key, beside others to the same key, so that it ends whole when the caller
+/// leaves: it runs where it is called, and becomes a task of its own only then. Nothing that others
+/// wait for is held meanwhile, since a caller may be slow to poll.
+///
+/// # Errors
+/// [`StorageError::Unavailable`] outside of a tokio runtime, and those of the write.
+pub(super) async fn run_beside<T, F>(
+    locks: &Arc<KeyLocks>,
+    namespace: &str,
+    key: &str,
+    write: F,
+) -> Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let runtime = runtime()?;
+    let stripe = locks.stripe(namespace, key);
+    locks.settle_stripe(stripe).await;
+    let mut write = Attended { write: Some(Box::pin(write)), locks, stripe, runtime };
+    poll_fn(|cx| write.poll(cx)).await
+}
+
+fn runtime() -> Result<Handle> {
+    Handle::try_current().map_err(|error| {
+        StorageError::unavailable("outside engines are used from a tokio runtime")
+            .with_source(error)
+    })
+}
+
+/// A write that runs where its caller is.
+struct Attended<'a, T: Send + 'static> {
+    /// Until it has ended.
+    write: Option<Pin<Box<dyn Future<Output = Result<T>> + Send>>>,
+    locks: &'a Arc<KeyLocks>,
+    stripe: usize,
+    runtime: Handle,
+}
+
+impl<T: Send + 'static> Attended<'_, T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<T>> {
+        let Some(write) = &mut self.write else { return Poll::Pending };
+        let result = write.as_mut().poll(cx);
+        if result.is_ready() {
+            self.write = None;
+        }
+        result
+    }
+}
+
+impl<T: Send + 'static> Drop for Attended<'_, T> {
+    fn drop(&mut self) {
+        let Some(write) = self.write.take() else { return };
+        if std::thread::panicking() {
+            return;
+        }
+        let stripes: Arc<[usize]> = [self.stripe].into();
+        count(self.locks, &stripes, 1);
+        let state = Arc::new(AtomicU8::new(ABANDONED));
+        let end = End { locks: Arc::clone(self.locks), stripes, state };
+        drop(self.runtime.spawn(async move {
+            let _end = end;
+            drop(write.await);
+        }));
+    }
 }
 
 /// The caller of a write, while it is there.
@@ -156,7 +227,10 @@ impl Drop for End {
 
 fn count(locks: &KeyLocks, stripes: &[usize], by: isize) {
     for stripe in stripes.iter().filter_map(|stripe| locks.stripes.get(*stripe)) {
-        stripe.abandoned.fetch_add(by as usize, Ordering::AcqRel);
+        let before = stripe.abandoned.fetch_add(by as usize, Ordering::AcqRel);
+        if before.wrapping_add_signed(by) == 0 {
+            stripe.settled.notify_waiters();
+        }
     }
 }
 

@@ -59,6 +59,14 @@ impl Store {
         self.profile.body_bytes_max < self.profile.value_bytes_max
     }
 
+    /// Whether writers of a key need not take turns: the engine makes a write in one step, and no
+    /// chunks are written or left behind.
+    pub(super) fn goes_beside(&self, place: &Place, value_bytes: usize) -> bool {
+        self.driver.writes_in_one_step()
+            && value_bytes as u64 <= self.profile.body_bytes_max
+            && (!self.chunks_values() || self.chunk_use.is_ruled_out(place))
+    }
+
     /// What a write demands, if the engine can judge it.
     pub(super) fn guard(&self, condition: Condition, exact: bool) -> Result<Guard> {
         let guard = Guard { condition, exact, now_ms: self.env.now_ms() };

@@ -12,7 +12,7 @@
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::error::Unspecified;
-use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use zeroize::Zeroizing;
 
 use super::Binding;
@@ -73,17 +73,10 @@ pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>> {
     Ok(bytes)
 }
 
-/// A key that follows from another by HKDF-SHA-256 (RFC 5869).
-fn derive(
-    salt: &[u8],
-    secret: &[u8; KEY_BYTES],
-    purpose: &str,
-    cipher: Cipher,
-) -> Result<Zeroizing<[u8; KEY_BYTES]>> {
+/// A key that follows from another by HKDF-SHA-256 (RFC 5869), after its first step.
+fn expand(prk: &Prk, purpose: &str, cipher: Cipher) -> Result<Zeroizing<[u8; KEY_BYTES]>> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
-    Salt::new(HKDF_SHA256, salt)
-        .extract(secret)
-        .expand(&[purpose.as_bytes(), &[cipher as u8]], HKDF_SHA256)
+    prk.expand(&[purpose.as_bytes(), &[cipher as u8]], HKDF_SHA256)
         .and_then(|okm| okm.fill(key.as_mut_slice()))
         .map_err(failed)?;
     Ok(key)
@@ -105,16 +98,21 @@ impl Bound {
 }
 
 /// The key of one value.
-pub(super) struct DataKey(Zeroizing<[u8; KEY_BYTES]>);
+pub(super) struct DataKey {
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
+    /// What all that follows from it has in common.
+    prk: Prk,
+}
 
 impl DataKey {
-    pub(super) fn random() -> Result<Self> {
-        random().map(Self)
+    pub(super) fn new(bytes: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        let prk = Salt::new(HKDF_SHA256, &[]).extract(bytes.as_slice());
+        Self { bytes, prk }
     }
 
     /// Says which key this is without telling anything of it.
     pub(super) fn commitment(&self, cipher: Cipher) -> Result<[u8; COMMITMENT_BYTES]> {
-        derive(&[], &self.0, "sira seal 1 commitment", cipher).map(|commitment| *commitment)
+        expand(&self.prk, "sira seal 1 commitment", cipher).map(|commitment| *commitment)
     }
 
     /// Whether this is the key that was committed to.
@@ -129,7 +127,7 @@ impl DataKey {
 
     /// The key of the value's segments, bound to where the value was sealed.
     pub(super) fn segments(&self, cipher: Cipher, sealed: &Binding<'_>) -> Result<SegmentKey> {
-        let key = derive(&[], &self.0, "sira seal 1 segments", cipher)?;
+        let key = expand(&self.prk, "sira seal 1 segments", cipher)?;
         let bound = Bound::new("sira seal 1 segment")
             .with(sealed.namespace.as_bytes())
             .with(sealed.key.as_bytes())
@@ -208,7 +206,7 @@ impl Secret {
         let mut wrapped = [0; WRAPPED_BYTES];
         let (secret, tag) = wrapped.split_at_mut(KEY_BYTES + CHECKSUM_BYTES);
         let (data_key, checksum) = secret.split_at_mut(KEY_BYTES);
-        data_key.copy_from_slice(self.data_key.0.as_slice());
+        data_key.copy_from_slice(self.data_key.bytes.as_slice());
         checksum.copy_from_slice(&self.plain_checksum.to_le_bytes());
         let sealed = wrapping_key(cipher, key, salt)?
             .seal_in_place_separate_tag(zero_nonce(), wrapped_with(head, object), secret)
@@ -233,7 +231,7 @@ impl Secret {
         let parts = bytes.split_first_chunk::<KEY_BYTES>();
         let parts = parts.and_then(|(key, rest)| Some((key, rest.first_chunk()?)));
         Ok(parts.filter(|_| opened).map(|(key, checksum)| Self {
-            data_key: DataKey(Zeroizing::new(*key)),
+            data_key: DataKey::new(Zeroizing::new(*key)),
             plain_checksum: u32::from_le_bytes(*checksum),
         }))
     }
@@ -244,7 +242,8 @@ fn wrapping_key(
     key: &[u8; KEY_BYTES],
     salt: &[u8; SALT_BYTES],
 ) -> Result<LessSafeKey> {
-    cipher.key(&*derive(salt, key, "sira seal 1 wrap", cipher)?)
+    let prk = Salt::new(HKDF_SHA256, salt).extract(key);
+    cipher.key(&*expand(&prk, "sira seal 1 wrap", cipher)?)
 }
 
 /// The wrapping key is used once.

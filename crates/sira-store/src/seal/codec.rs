@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 
+use super::pool::{Press, give_back_decompressor, take_decompressor};
 use crate::error::{Result, StorageError};
 use crate::options::CompressionType;
 
@@ -123,18 +124,18 @@ pub fn check_level(compression: CompressionType, level: Option<i32>) -> Result<(
 pub(super) struct Encoder {
     codec: Codec,
     level: i32,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    press: Option<Press>,
     buffer: Vec<u8>,
 }
 
 impl Encoder {
     pub(super) fn new(codec: Codec, level: i32) -> Self {
-        Self { codec, level, zstd: None, buffer: Vec::new() }
+        Self { codec, level, press: None, buffer: Vec::new() }
     }
 
     /// The segment, smaller than it is; `None` where the codec does not make it so.
     pub(super) fn encode(&mut self, plain: &[u8]) -> Option<&[u8]> {
-        let len = match self.codec {
+        let encoded = match self.codec {
             Codec::None => None,
             Codec::Gzip => {
                 self.buffer.clear();
@@ -142,22 +143,36 @@ impl Encoder {
                 let mut encoder = GzEncoder::new(&mut self.buffer, level);
                 encoder.write_all(plain).ok()?;
                 encoder.finish().ok()?;
-                Some(self.buffer.len())
+                Some(self.buffer.as_slice())
             }
             Codec::Zstd => {
-                if self.zstd.is_none() {
-                    self.zstd = zstd::bulk::Compressor::new(self.level).ok();
+                if self.press.is_none() {
+                    self.press = Press::take(self.level);
+                }
+                let Press { zstd, buffer, .. } = self.press.as_mut()?;
+                if buffer.len() < plain.len() {
+                    buffer.resize(plain.len(), 0);
                 }
                 // What does not fit did not shrink.
-                self.buffer.resize(plain.len(), 0);
-                self.zstd.as_mut()?.compress_to_buffer(plain, self.buffer.as_mut_slice()).ok()
+                let room = buffer.get_mut(..plain.len())?;
+                let len = zstd.compress_to_buffer(plain, room).ok()?;
+                room.get(..len)
             }
             Codec::Lz4 => {
                 self.buffer.resize(lz4_flex::block::get_maximum_output_size(plain.len()), 0);
-                lz4_flex::block::compress_into(plain, &mut self.buffer).ok()
+                let len = lz4_flex::block::compress_into(plain, &mut self.buffer).ok()?;
+                self.buffer.get(..len)
             }
         };
-        self.buffer.get(..len?).filter(|encoded| encoded.len() < plain.len())
+        encoded.filter(|encoded| encoded.len() < plain.len())
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        if let Some(press) = self.press.take() {
+            press.give_back();
+        }
     }
 }
 
@@ -176,7 +191,7 @@ impl Decoder {
             Codec::Gzip => return gunzip(encoded, plain).unwrap_or(false),
             Codec::Zstd => {
                 if self.zstd.is_none() {
-                    self.zstd = zstd::bulk::Decompressor::new().ok();
+                    self.zstd = take_decompressor();
                 }
                 let decoder = self.zstd.as_mut();
                 decoder.and_then(|decoder| decoder.decompress_to_buffer(encoded, plain).ok())
@@ -184,6 +199,14 @@ impl Decoder {
             Codec::Lz4 => lz4_flex::block::decompress_into(encoded, plain).ok(),
         };
         len == Some(plain.len())
+    }
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        if let Some(zstd) = self.zstd.take() {
+            give_back_decompressor(zstd);
+        }
     }
 }
 

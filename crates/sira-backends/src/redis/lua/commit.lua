@@ -15,13 +15,28 @@ for i = 1, #KEYS / 3 do
   end
 end
 if not admitted then return heads end
+-- New keys of an index that follow each other are added to it together.
+local added, at = {}, nil
+local function flush()
+  if #added > 0 then call('ZADD', at, unpack(added)) end
+  added = {}
+end
 for i = 1, #KEYS / 3 do
   local value, index, expiries = KEYS[i * 3 - 2], KEYS[i * 3 - 1], KEYS[i * 3]
   local record = ARGV[i * 3 - 1]
   if record == '' then
     erase(value, index, expiries, heads[i])
   else
-    write(value, index, expiries, heads[i], record, ARGV[i * 3 + 1])
+    write_value(value, index, expiries, heads[i], record, ARGV[i * 3 + 1])
+    if heads[i] == '' then
+      if index ~= at or #added >= 1000 then
+        flush()
+        at = index
+      end
+      added[#added + 1] = 0
+      added[#added + 1] = member(value, index)
+    end
   end
 end
+flush()
 return 1

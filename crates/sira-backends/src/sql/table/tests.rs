@@ -33,8 +33,19 @@ fn plans_join_neighbours_in_the_order_of_keys() {
     let steps = plan(&changes, 100, 1 << 20);
     assert_eq!(
         steps,
-        [Step::Puts(vec![2, 4]), Step::Removals(vec![1]), Step::One(3), Step::Puts(vec![0])]
+        [
+            Step::Puts(vec![2, 4]),
+            Step::Removals(vec![1]),
+            Step::ExactPuts(vec![3]),
+            Step::Puts(vec![0])
+        ]
     );
+    let steps = plan(&[put("b", 1, true), put("a", 1, true), put("c", 1, false)], 100, 1 << 20);
+    assert_eq!(steps, [Step::ExactPuts(vec![1, 0]), Step::Puts(vec![2])]);
+    let record = Record::default();
+    let guard = Guard { condition: Condition::IfAbsent, ..Guard::always(0) };
+    let steps = plan(&[Change::Put { key: "a".to_owned(), record, guard }], 100, 1 << 20);
+    assert_eq!(steps, [Step::One(0)]);
     let steps = plan(&[put("a", SHARED_BODY_BYTES_MAX + 1, false)], 100, 1 << 20);
     assert_eq!(steps, [Step::One(0)]);
     assert!(plan(&[], 1, 1).is_empty());
@@ -46,7 +57,7 @@ fn plans_keep_their_limits() {
     let sizes = |changes_max, bytes_max| -> Vec<usize> {
         let steps = plan(&changes, changes_max, bytes_max);
         let size = |step: &Step| match step {
-            Step::Puts(run) | Step::Removals(run) => run.len(),
+            Step::Puts(run) | Step::ExactPuts(run) | Step::Removals(run) => run.len(),
             Step::One(_) => 0,
         };
         steps.iter().map(size).collect()

@@ -49,6 +49,40 @@ async fn a_write_whose_caller_left_ends_before_what_comes_later() {
 }
 
 #[tokio::test]
+async fn a_write_beside_others_ends_before_what_comes_later_when_its_caller_left() {
+    let locks = Arc::new(KeyLocks::new());
+    let (go, done) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let write = {
+        let (go, done) = (Arc::clone(&go), Arc::clone(&done));
+        async move {
+            go.notified().await;
+            done.store(true, Ordering::Release);
+            Ok(())
+        }
+    };
+    // While the caller is there, nobody waits for the write, polled or not.
+    let mut attended = Box::pin(run_beside(&locks, "n", "k", write));
+    let first = std::future::poll_fn(|cx| Poll::Ready(attended.as_mut().poll(cx))).await;
+    assert!(first.is_pending());
+    locks.settle("n", "k").await;
+    run_beside(&locks, "n", "k", async { Ok(()) }).await.unwrap();
+
+    drop(attended);
+    let later = {
+        let (locks, done) = (Arc::clone(&locks), Arc::clone(&done));
+        tokio::spawn(async move {
+            let done = async move { Ok(done.load(Ordering::Acquire)) };
+            run_beside(&locks, "n", "k", done).await
+        })
+    };
+    tokio::task::yield_now().await;
+    assert!(!later.is_finished());
+    go.notify_one();
+    assert!(later.await.unwrap().unwrap());
+    assert_eq!(locks.stripes[locks.stripe("n", "k")].abandoned.load(Ordering::Acquire), 0);
+}
+
+#[tokio::test]
 async fn readers_do_not_wait_for_writers_that_are_there() {
     let locks = Arc::new(KeyLocks::new());
     let go = Arc::new(Notify::new());
