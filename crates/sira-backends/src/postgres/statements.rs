@@ -64,6 +64,14 @@ impl Statements {
         };
         let head = "version, expires_at, size, envelope";
         let here = format!("FROM {table} o WHERE {ROW}");
+        // Each key is looked up by itself. Where keys are compared with a list, a plan that was made
+        // while the table was small reads all of a namespace and throws most of it away.
+        let each = |columns: &str| {
+            format!(
+                "unnest($3::bytea[]) AS wanted(key) CROSS JOIN LATERAL (SELECT {columns} \
+                 FROM {table} o WHERE o.namespace = $1 AND o.area = $2 AND o.key = wanted.key"
+            )
+        };
         Self {
             puts: std::array::from_fn(|at| put(&table, CONDITIONS[at % 5], at >= 5)),
             removals: CONDITIONS.map(|condition| remove(&table, condition)),
@@ -78,23 +86,21 @@ impl Statements {
                 ),
             ),
             held_many: format!(
-                "SELECT key, version, expires_at FROM {table} \
-                 WHERE namespace = $1 AND area = $2 AND key = ANY($3::bytea[])"
+                "SELECT wanted.key, found.* FROM {} LIMIT 1) found",
+                each("version, expires_at")
             ),
             // Rows are locked in the order of keys, as puts lock them.
             remove_many: format!(
-                "WITH doomed AS (SELECT key FROM {table} \
-                 WHERE namespace = $1 AND area = $2 AND key = ANY($3::bytea[]) \
-                 ORDER BY key FOR UPDATE) \
-                 DELETE FROM {table} o USING doomed \
-                 WHERE o.namespace = $1 AND o.area = $2 AND o.key = doomed.key"
+                "WITH doomed AS (SELECT found.place FROM {} FOR UPDATE LIMIT 1) found) \
+                 DELETE FROM {table} o USING doomed WHERE o.ctid = doomed.place",
+                each("ctid AS place")
             ),
             head: format!("SELECT {head} {here}"),
             whole: format!("SELECT {head}, body {here}"),
             range: format!("SELECT {head}, substring(body FROM $4 FOR $5) {here}"),
             many: format!(
-                "SELECT {head}, body, key FROM {table} \
-                 WHERE namespace = $1 AND area = $2 AND key = ANY($3::bytea[])"
+                "SELECT found.*, wanted.key FROM {} LIMIT 1) found",
+                each(&format!("{head}, body"))
             ),
             scan: format!(
                 "SELECT key, size, version, expires_at FROM {table} \

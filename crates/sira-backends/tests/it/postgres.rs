@@ -45,6 +45,17 @@ impl Fixture {
         connection.await.expect("a task").expect("a connection");
     }
 
+    /// The number that a query answers.
+    async fn number(&self, text: &str) -> i64 {
+        let url = env("SIRA_TEST_POSTGRES_URL");
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("connect");
+        let connection = tokio::spawn(connection);
+        let number = client.query_one(text, &[]).await.expect("a query").get(0);
+        drop(client);
+        connection.await.expect("a task").expect("a connection");
+        number
+    }
+
     async fn drop(self) {
         self.sql(&format!("DROP TABLE \"{}\"", self.options.table_name)).await;
     }
@@ -96,6 +107,45 @@ async fn keeps_edges() {
 async fn keeps_transactions() {
     let fixture = Fixture::new();
     transactions::check(&fixture.drivers().await).await;
+    fixture.drop().await;
+}
+
+/// The server keeps the plan of a statement: one that was made for an empty table must do for a large
+/// one.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_keys_are_looked_up_each_by_itself() {
+    const ROWS: i64 = 20_000;
+    let mut fixture = Fixture::new();
+    fixture.options.pool_size = 1;
+    let driver = fixture.driver().await;
+    let table = fixture.options.table_name.clone();
+    fixture.sql(&format!("ALTER TABLE \"{table}\" SET (autovacuum_enabled = off)")).await;
+    let keys: Vec<String> = (1..=50).map(|number| format!("k{}", number * 300)).collect();
+    for _ in 0..8 {
+        assert_eq!(driver.get_many(&place(), &keys).await.expect("get_many"), vec![None; 50]);
+    }
+    fixture
+        .sql(&format!(
+            "INSERT INTO \"{table}\" (namespace, area, key, version, size, envelope, body) \
+             SELECT 'ns', 0, ('k' || number)::bytea, 1, 1, '', 'x' \
+             FROM generate_series(1, {ROWS}) AS number"
+        ))
+        .await;
+    let found = driver.get_many(&place(), &keys).await.expect("get_many");
+    assert!(found.iter().all(|record| record.as_ref().is_some_and(|record| record.size == 1)));
+
+    // A server tells what its other sessions did once they have ended.
+    drop(driver);
+    let entries = format!(
+        "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes \
+         WHERE relname = '{table}'"
+    );
+    let mut read = 0;
+    while read < 50 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        read = fixture.number(&entries).await;
+    }
+    assert!(read < ROWS / 10, "{read} entries of indexes were read for 50 keys of {ROWS}");
     fixture.drop().await;
 }
 
