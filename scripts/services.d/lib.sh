@@ -17,8 +17,8 @@ services=(minio etcd versitygw gcs otelcol toxiproxy cassandra opensearch mongo 
 
 # The port of each, counted from the base; more than one follow each other.
 declare -A first_port=(
-    [redis]=0
-    [redis-cluster]=10 # six nodes, then their six cluster buses
+    [redis]=0 # without and with TLS
+    [redis-cluster]=10 # six nodes, their six cluster buses, the nodes with TLS
     [postgres]=30
     [mariadb]=31
     [mongo]=32
@@ -28,7 +28,7 @@ declare -A first_port=(
     [versitygw]=70
     [minio]=71
     [azurite]=72
-    [gcs]=73
+    [gcs]=73 # without and with TLS
     [toxiproxy]=80
     [otelcol]=81
 )
@@ -308,6 +308,7 @@ install_packages() {
     mapfile -t list < <(
         lacks curl curl
         lacks flock util-linux
+        lacks openssl openssl
         for name in "$@"; do
             (load "$name" && packages)
         done | sort -u
@@ -446,6 +447,53 @@ java_program() {
     [ -z "${2:-}" ] || "$home/bin/javac" -proc:none -d "$into/classes" -cp "$into/lib/*" "scripts/services.d/$2"
 }
 
+# --- certificates
+
+tls_dir="$services_dir/tls"
+
+# certificates: of an authority "ca", of a "server" at the address of the services, of a "client";
+# and of a "stranger", an authority that signs none of them. They last for ten years.
+certificates() {
+    local part="$tls_dir.part"
+    [ ! -d "$tls_dir" ] || return 0
+    rm -rf "$part" && mkdir -p "$part" || return
+    (
+        cd "$part" &&
+            authority ca 'Test authority of Sira' && authority stranger 'Another authority' &&
+            certificate server DNS:localhost,IP:127.0.0.1 serverAuth,clientAuth &&
+            certificate client DNS:client.invalid clientAuth
+    ) >"$services_dir/log/tls.log" 2>&1 || {
+        tail -n 15 "$services_dir/log/tls.log" >&2
+        return 1
+    }
+    mv "$part" "$tls_dir"
+}
+
+# new_key NAME
+new_key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.key"; }
+
+# authority NAME TITLE
+authority() {
+    new_key "$1" && openssl req -x509 -new -key "$1.key" -sha256 -days 3650 -subj "/CN=$2" \
+        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign \
+        -out "$1.pem"
+}
+
+# certificate NAME ALTERNATIVE_NAMES USE
+certificate() {
+    new_key "$1" && openssl req -new -key "$1.key" -subj "/CN=$1" -out "$1.csr" &&
+        printf '%s\n' "subjectAltName=$2" "extendedKeyUsage=$3" basicConstraints=CA:FALSE >"$1.ext" &&
+        openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 -days 3650 \
+            -extfile "$1.ext" -out "$1.pem"
+}
+
+# own_certificates: into the data folder, for servers that insist on being their key's owner.
+own_certificates() {
+    mkdir -p "$data" && cp "$tls_dir"/{ca.pem,server.pem,server.key} "$data" &&
+        chmod 600 "$data/server.key" || return
+    [ "$(id -u)" != 0 ] || chown "$account:" "$data"/{ca.pem,server.pem,server.key}
+}
+
 # --- the tests' variables
 
 variable() { printf "export %s='%s'\n" "$1" "$2"; }
@@ -453,6 +501,7 @@ variable() { printf "export %s='%s'\n" "$1" "$2"; }
 # print_env NAME...: of those that run.
 print_env() {
     local name
+    [ ! -d "$tls_dir" ] || variable SIRA_TEST_TLS_FOLDER "$tls_dir"
     for name in "$@"; do
         [ "$(running "$name")" != all ] || (load "$name" && variables)
     done

@@ -99,7 +99,10 @@ impl EtcdDriver {
         let located = |error: StorageError| error.with_backend("etcd");
         let link = Link::connect(&options).await.map_err(located)?;
         let driver = Self { link, options };
-        driver.check_format().await.map_err(located)?;
+        driver.check_format().await.map_err(|error| match error {
+            StorageError::Timeout(_) => located(driver.options.unanswered()),
+            error => located(error),
+        })?;
         Ok(driver)
     }
 

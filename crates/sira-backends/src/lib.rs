@@ -7,6 +7,17 @@ pub mod config;
 mod deadline;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(any(
+    feature = "cassandra",
+    feature = "etcd",
+    feature = "mongodb",
+    feature = "mysql",
+    feature = "object-store",
+    feature = "opensearch",
+    feature = "postgres",
+    feature = "redis"
+))]
+mod handshake;
 #[cfg(any(feature = "rocksdb", feature = "sled"))]
 mod local;
 #[cfg(feature = "mongodb")]

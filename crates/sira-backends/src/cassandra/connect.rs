@@ -90,7 +90,8 @@ pub struct CassandraOptions {
     pub connect_timeout: Duration,
     /// How long one operation may take; 30 s by default.
     pub operation_timeout: Duration,
-    /// Encrypts the connections and verifies the nodes' certificates.
+    /// Encrypts the connections and verifies the nodes' certificates, which must be for the addresses
+    /// that the nodes tell: IP addresses, not names.
     pub tls: bool,
     /// Certificates to trust, a PEM file; `None` trusts those of Mozilla. Naming one turns TLS on.
     pub ca_file: Option<PathBuf>,

@@ -9,6 +9,7 @@ use ::scylla::errors::{
 use sira_store::{Retry, StorageError};
 
 use crate::deadline::Effect;
+use crate::handshake::refusal;
 
 /// Our error of an operation that failed.
 pub(super) fn of(error: ExecutionError, effect: Effect) -> StorageError {
@@ -68,6 +69,9 @@ fn of_pool(error: &ConnectionPoolError) -> StorageError {
     let ConnectionPoolError::Broken { last_connection_error, .. } = error else {
         return StorageError::unavailable(format!("Cassandra cannot be reached: {error}"));
     };
+    if let Some(refusal) = refusal("Cassandra", &last_connection_error.to_string()) {
+        return refusal;
+    }
     if let ConnectionError::ConnectionSetupRequestError(setup) = last_connection_error {
         match &setup.error {
             ConnectionSetupRequestErrorKind::DbError(

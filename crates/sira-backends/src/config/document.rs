@@ -254,7 +254,7 @@ impl OpenSearchConfig {
         if let Some(url) = &self.url {
             return url.to_string();
         }
-        let scheme = if self.tls == Some(true) { "https" } else { "http" };
+        let scheme = if self.tls.unwrap_or(self.ca_file.is_some()) { "https" } else { "http" };
         let host = self.host.as_deref().unwrap_or_default();
         format!("{scheme}://{}", host_and_port(host, self.port.unwrap_or(9200)))
     }

@@ -57,7 +57,7 @@ impl RedisConfig {
     }
 
     fn scheme(&self) -> &'static str {
-        if self.tls == Some(true) { "rediss" } else { "redis" }
+        if self.tls.unwrap_or(self.ca_file.is_some()) { "rediss" } else { "redis" }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -228,7 +228,8 @@ impl EtcdConfig {
 
     /// URLs of the members.
     pub(super) fn urls(&self) -> Vec<String> {
-        let scheme = if self.tls == Some(true) { "https" } else { "http" };
+        let tls = self.tls.unwrap_or(self.ca_file.is_some() || self.cert_file.is_some());
+        let scheme = if tls { "https" } else { "http" };
         let whole = |url: &ServerUrl| match url.scheme() {
             Some(_) => url.to_string(),
             None => format!("{scheme}://{url}"),

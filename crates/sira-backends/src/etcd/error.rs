@@ -6,6 +6,8 @@ use std::io;
 use etcd_client::Error;
 use sira_store::{Retry, StorageError};
 
+use crate::handshake::{chain, refusal};
+
 /// Whether a request may have changed something when its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -37,6 +39,9 @@ mod code {
 
 /// The error of a request, in the store's terms.
 pub(super) fn storage_error(error: Error, effect: Effect) -> StorageError {
+    if let Some(refusal) = refusal("etcd", &chain(&error)) {
+        return refusal.with_source(error);
+    }
     let kind = match &error {
         Error::GRpcStatus(status) => {
             of_status(status.code() as i32, status.message(), is_unsent(&error), effect)

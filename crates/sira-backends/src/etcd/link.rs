@@ -34,7 +34,7 @@ impl Link {
         let connect = Client::connect(&options.endpoints, Some(options.connect_options().await?));
         let client = tokio::time::timeout(options.connect_timeout, connect)
             .await
-            .map_err(|_| late(Effect::Read))?
+            .map_err(|_| options.unanswered())?
             .map_err(|error| storage_error(error, Effect::Read))?;
         Ok(Self {
             kv: client.kv_client().max_decoding_message_size(ANSWER_BYTES_MAX),

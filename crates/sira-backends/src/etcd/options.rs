@@ -63,10 +63,27 @@ impl EtcdOptions {
             "a user of etcd needs both a name and a password"
         } else if self.cert_file.is_some() != self.key_file.is_some() {
             "a client certificate for etcd needs both its file and its key's"
+        } else if (self.ca_file.is_some() || self.cert_file.is_some())
+            && !self.endpoints.iter().all(|endpoint| endpoint.starts_with("https://"))
+        {
+            "a ca_file and a cert_file go with TLS: write https:// in all endpoints of etcd"
         } else {
             return Ok(());
         };
         Err(StorageError::invalid_input(refused))
+    }
+
+    /// The error of members none of which answers at first. The client connects again and again to
+    /// one that ends connections for want of a certificate.
+    pub(super) fn unanswered(&self) -> StorageError {
+        let tls = self.endpoints.iter().any(|endpoint| endpoint.starts_with("https://"));
+        let certificate = match tls && self.cert_file.is_none() {
+            true => ", and name a cert_file if they ask for certificates of clients",
+            false => "",
+        };
+        StorageError::timeout(format!(
+            "no member of etcd answered in time; see that they run{certificate}"
+        ))
     }
 
     pub(super) async fn connect_options(&self) -> Result<ConnectOptions> {

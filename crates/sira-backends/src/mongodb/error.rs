@@ -6,6 +6,7 @@ use ::mongodb::error::{Error, ErrorKind, NO_WRITES_PERFORMED, WriteFailure};
 use sira_store::{Retry, StorageError};
 
 use crate::deadline::Effect;
+use crate::handshake::refusal;
 
 /// Code of a write that would be the second document of one `_id`.
 pub(super) const DUPLICATE_KEY: i32 = 11000;
@@ -30,9 +31,13 @@ pub(super) fn of(error: Error, effect: Effect) -> StorageError {
         ErrorKind::Authentication { message, .. } => {
             StorageError::permission_denied(format!("MongoDB refused the credentials: {message}"))
         }
-        ErrorKind::ServerSelection { message, .. } => StorageError::unavailable(format!(
-            "no server of MongoDB that takes this operation can be reached: {message}"
-        )),
+        ErrorKind::ServerSelection { message, .. } => {
+            refusal("MongoDB", message).unwrap_or_else(|| {
+                StorageError::unavailable(format!(
+                    "no server of MongoDB that takes this operation can be reached: {message}"
+                ))
+            })
+        }
         ErrorKind::DnsResolve { message, .. } => {
             StorageError::unavailable(format!("MongoDB's address cannot be resolved: {message}"))
         }

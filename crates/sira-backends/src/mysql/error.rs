@@ -3,6 +3,8 @@
 use mysql_async::{DriverError, Error, ServerError};
 use sira_store::{Retry, StorageError};
 
+use crate::handshake::refusal;
+
 /// What a statement does, which decides what a lost connection means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -35,8 +37,13 @@ pub(super) fn storage_error(error: Error, effect: Effect) -> StorageError {
         ),
         // Its text may hold parts of the URL.
         Error::Url(_) => return StorageError::invalid_input("the URL of MySQL is not understood"),
-        other => StorageError::unavailable(format!("the connection to MySQL failed: {other}"))
-            .with_retry(effect.unanswered()),
+        other => {
+            let said = other.to_string();
+            refusal("MySQL", &said).unwrap_or_else(|| {
+                StorageError::unavailable(format!("the connection to MySQL failed: {said}"))
+                    .with_retry(effect.unanswered())
+            })
+        }
     }
     .with_source(error)
 }
@@ -45,7 +52,12 @@ pub(super) fn storage_error(error: Error, effect: Effect) -> StorageError {
 pub(super) fn connect_error(error: Error, address: &str) -> StorageError {
     match &error {
         Error::Io(cause) => {
-            StorageError::unavailable(format!("cannot connect to MySQL at {address}: {cause}"))
+            let said = cause.to_string();
+            refusal("MySQL", &said)
+                .unwrap_or_else(|| {
+                    let message = format!("cannot connect to MySQL at {address}: {said}");
+                    StorageError::unavailable(message)
+                })
                 .with_source(error)
         }
         _ => storage_error(error, Effect::Read),

@@ -81,7 +81,7 @@ impl ObjectStoreDriver {
     /// # Errors
     /// As [`ObjectStoreDriver::s3`].
     pub async fn azure_blob(options: AzureBlobOptions) -> Result<Self> {
-        options.common.check()?;
+        options.common.check(options.endpoint.as_deref())?;
         let endpoint = options
             .endpoint
             .clone()

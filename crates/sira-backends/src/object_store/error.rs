@@ -5,6 +5,8 @@ use std::error::Error as _;
 use opendal::{Error, ErrorKind};
 use sira_store::{Retry, StorageError};
 
+use crate::handshake::{chain, refusal};
+
 /// What a request does when it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -92,10 +94,10 @@ pub(super) fn of(error: &Error, effect: Effect, store: &str, secrets: &Secrets) 
         ErrorKind::RangeNotSatisfied => StorageError::corrupt(about("has an object cut short")),
         _ if is_unsent(error) => {
             let source = error.source().map(|source| secrets.redact(&chain(source)));
-            StorageError::unavailable(format!(
-                "{store} cannot be reached: {}",
-                source.unwrap_or_default()
-            ))
+            let said = source.unwrap_or_default();
+            refusal(store, &said).unwrap_or_else(|| {
+                StorageError::unavailable(format!("{store} cannot be reached: {said}"))
+            })
         }
         _ => {
             let source = error.source().map(|source| format!(": {}", chain(source)));
@@ -107,15 +109,4 @@ pub(super) fn of(error: &Error, effect: Effect, store: &str, secrets: &Secrets) 
             }
         }
     }
-}
-
-/// An error and what it came from, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -99,7 +99,7 @@ impl ObjectStoreDriver {
     /// # Errors
     /// As [`ObjectStoreDriver::s3`].
     pub async fn gcs(options: GcsOptions) -> Result<Self> {
-        options.common.check()?;
+        options.common.check(options.endpoint.as_deref())?;
         let mut service = services::Gcs::default().bucket(&options.bucket);
         if let Some(endpoint) = &options.endpoint {
             service = service.endpoint(endpoint);

@@ -78,8 +78,9 @@ impl ObjectStoreOptions {
     ///
     /// # Errors
     /// [`StorageError::InvalidInput`] for a prefix that is too long or has characters that not every
-    /// store takes, and for sizes and numbers out of their bounds.
-    pub(super) fn check(&self) -> Result<()> {
+    /// store takes, for sizes and numbers out of their bounds, and for authorities that are trusted
+    /// at an `endpoint` without TLS.
+    pub(super) fn check(&self, endpoint: Option<&str>) -> Result<()> {
         let refuse = |why: String| Err(StorageError::invalid_input(why));
         let safe = |segment: &str| {
             !segment.is_empty()
@@ -100,6 +101,9 @@ impl ObjectStoreOptions {
                 "the prefix {prefix:?} must be folders of letters, digits, '-', '_' and '.', \
                  with one '/' between them and none at the ends"
             ));
+        }
+        if self.ca_file.is_some() && endpoint.is_some_and(|url| !url.starts_with("https://")) {
+            return refuse("a ca_file goes with TLS: write https:// in the endpoint".to_owned());
         }
         if self.part_bytes < 5 << 20 {
             return refuse("part_bytes must be at least 5 MiB".to_owned());

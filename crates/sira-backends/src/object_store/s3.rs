@@ -105,7 +105,7 @@ impl ObjectStoreDriver {
 }
 
 fn store(options: S3Options) -> Result<Store> {
-    options.common.check()?;
+    options.common.check(options.endpoint.as_deref())?;
     let mut service = services::S3::default().bucket(&options.bucket).region(&options.region);
     if let Some(endpoint) = &options.endpoint {
         service = service.endpoint(endpoint);

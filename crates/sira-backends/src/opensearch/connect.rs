@@ -153,6 +153,11 @@ impl OpenSearchDriver {
     pub async fn connect(options: OpenSearchOptions) -> Result<Self> {
         options.check()?;
         let (base, authorization) = options.address()?;
+        if options.ca_file.is_some() && base.scheme() != "https" {
+            return Err(StorageError::invalid_input(
+                "a ca_file goes with TLS: write https:// in OpenSearch's address",
+            ));
+        }
         let tls = tls::client_config(options.ca_file.as_deref())?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))

@@ -1,23 +1,20 @@
 //! The engine's errors as ours.
 
-use std::error::Error;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use reqwest::StatusCode;
 use serde_json::Value;
 use sira_store::{Retry, StorageError};
 
 use crate::deadline::Effect;
+use crate::handshake::{chain, refusal};
 
 /// Our error of a request that got no answer.
 pub(super) fn of_request(error: reqwest::Error, effect: Effect) -> StorageError {
     let error = error.without_url();
-    let mut why = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        // Writing to a string does not fail.
-        let _ = write!(why, ": {inner}");
-        source = inner.source();
+    let why = chain(&error);
+    if let Some(refusal) = refusal("OpenSearch", &why) {
+        return refusal.with_source(error);
     }
     let ours = if error.is_connect() {
         StorageError::unavailable(format!("OpenSearch cannot be reached: {why}"))

@@ -8,7 +8,7 @@ use deadpool_postgres::{
     Client, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime,
 };
 use sira_store::{Result, StorageError};
-use tokio_postgres::config::Host;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Config, Error, Row};
 
 use super::error::{Effect, is_collision, pool_error, storage_error};
@@ -46,6 +46,17 @@ impl Connections {
         config.connect_timeout(options.connect_timeout);
         if config.get_application_name().is_none() {
             config.application_name("sira");
+        }
+        if options.ca_file.is_some() {
+            match config.get_ssl_mode() {
+                SslMode::Disable => {
+                    return Err(StorageError::invalid_input(
+                        "a ca_file goes with TLS, which sslmode=disable turns off",
+                    ));
+                }
+                // Who names an authority does not mean to do without.
+                _ => config.ssl_mode(SslMode::Require),
+            };
         }
         let tls = tls::connector(config.get_ssl_mode(), options.ca_file.as_deref())?;
         let address = address(&config);

@@ -7,6 +7,8 @@ use sira_store::{Retry, StorageError};
 use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::handshake::refusal;
+
 /// What a statement does, which decides what a lost connection means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -35,11 +37,13 @@ pub(super) fn is_collision(error: &Error) -> bool {
 pub(super) fn storage_error(error: &Error, effect: Effect) -> StorageError {
     match error.as_db_error() {
         Some(error) => server_error(error),
-        None => StorageError::unavailable(format!(
-            "the connection to PostgreSQL failed: {}",
-            root(error)
-        ))
-        .with_retry(effect.unanswered()),
+        None => {
+            let said = root(error);
+            refusal("PostgreSQL", &said).unwrap_or_else(|| {
+                let message = format!("the connection to PostgreSQL failed: {said}");
+                StorageError::unavailable(message).with_retry(effect.unanswered())
+            })
+        }
     }
 }
 
@@ -54,7 +58,13 @@ pub(super) fn pool_error(error: PoolError, address: &str, pool_size: usize) -> S
         }
         PoolError::Backend(error) => match error.as_db_error() {
             Some(error) => return server_error(error),
-            None => format!("cannot connect to PostgreSQL at {address}: {}", root(error)),
+            None => {
+                let said = root(error);
+                if let Some(refusal) = refusal("PostgreSQL", &said) {
+                    return refusal;
+                }
+                format!("cannot connect to PostgreSQL at {address}: {said}")
+            }
         },
         PoolError::PostCreateHook(deadpool_postgres::HookError::Backend(error)) => {
             return storage_error(error, Effect::Read);

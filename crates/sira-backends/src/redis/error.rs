@@ -3,6 +3,8 @@
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use sira_store::{Retry, StorageError};
 
+use crate::handshake::refusal;
+
 /// Whether a request may have changed something when its answer is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -35,6 +37,9 @@ const CODES_IN_SCRIPTS: [&str; 8] = [
 /// The error of a request, in the store's terms.
 pub(super) fn storage_error(error: RedisError, effect: Effect) -> StorageError {
     let said = error.to_string();
+    if let Some(refusal) = refusal("Redis", &said) {
+        return refusal.with_source(error);
+    }
     match error.kind() {
         ErrorKind::Io if error.is_connection_refusal() => StorageError::unavailable(format!(
             "Redis cannot be reached: {said}; see that it runs and that the address is right"
@@ -42,10 +47,6 @@ pub(super) fn storage_error(error: RedisError, effect: Effect) -> StorageError {
         ErrorKind::Io if error.is_timeout() => {
             StorageError::timeout("Redis did not answer in time").with_retry(effect.after_loss())
         }
-        ErrorKind::Io if said.contains("certificate") => StorageError::invalid_input(format!(
-            "the certificate of Redis cannot be trusted: {said}; name the file of its authority, \
-             and the host that it is for"
-        )),
         ErrorKind::Io => {
             StorageError::unavailable(format!("the connection to Redis was lost: {said}"))
                 .with_retry(effect.after_loss())

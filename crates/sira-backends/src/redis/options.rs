@@ -83,6 +83,9 @@ impl RedisOptions {
             "the pool of connections to Redis must have room for at least one"
         } else if self.buckets.is_some_and(|buckets| buckets == 0 || buckets > BUCKETS_MAX) {
             "a store on Redis has 1 to 1,024 buckets"
+        } else if self.ca_file.is_some() && !self.urls.iter().all(|url| url.starts_with("rediss:"))
+        {
+            "a ca_file goes with TLS: write rediss:// in place of redis://"
         } else {
             return Ok(());
         };

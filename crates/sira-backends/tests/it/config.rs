@@ -34,6 +34,7 @@ fn parts(url: &str) -> (Option<String>, String, u16, String) {
     };
     let (place, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let (host, port) = place.split_once(':').unwrap();
+    let rest = rest.split('?').next().unwrap_or_default();
     (login, host.to_owned(), port.parse().unwrap(), rest.to_owned())
 }
 

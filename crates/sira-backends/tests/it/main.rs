@@ -44,6 +44,8 @@ mod redis;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;
+#[cfg(feature = "all")]
+mod tls;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "object-store"))]
 mod toxiproxy;
 mod transactions;

@@ -18,7 +18,12 @@ pub struct Proxy {
 impl Proxy {
     /// A way to `server`, which is `host:port`.
     pub async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        Self::at("127.0.0.1", server).await
+    }
+
+    /// The same, that begins at this address.
+    pub async fn at(host: &str, server: String) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.expect("bind");
         let address = listener.local_addr().expect("an address");
         let ways = Arc::new(Mutex::new(Vec::new()));
         let listening = tokio::spawn({
