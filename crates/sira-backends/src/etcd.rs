@@ -9,6 +9,7 @@
 //! `--auto-compaction-retention`. It is made for some GiB in all.
 
 mod change;
+mod commit;
 mod error;
 mod layout;
 mod link;
@@ -21,11 +22,12 @@ use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpResponse};
 use futures_util::{StreamExt, stream};
 use sira_store::driver::{
-    Area, Change, Driver, DriverBackend, DriverProfile, Guard, Listed, Part, Place, Record, Scan,
+    Area, Change, CommitError, Driver, DriverBackend, DriverProfile, Guard, Listed, Part, Place,
+    Record, Scan,
 };
 use sira_store::{HealthStatus, Result, StorageError, StorageStats, Version};
 
-use change::{Outcome, Seen};
+use change::Outcome;
 use error::Effect;
 use layout::{FORMAT, Names, StoredHead};
 use link::Link;
@@ -176,13 +178,6 @@ impl EtcdDriver {
         Err(contended())
     }
 
-    /// What several keys hold, at one moment.
-    async fn look(&self, names: &[Names]) -> Result<Vec<Seen>> {
-        let response = self.link.txn(change::look_at_all(names), Effect::Read).await?;
-        let seen = change::seen(&response)?;
-        if seen.len() == names.len() { Ok(seen) } else { Err(unexpected()) }
-    }
-
     /// Reads records as of one moment: `revision`, or the present where that is 0. Answers it.
     async fn read(&self, names: &[Names], revision: i64) -> Result<(Vec<Option<Record>>, i64)> {
         let options = || Some(GetOptions::new().with_revision(revision));
@@ -252,7 +247,7 @@ impl EtcdDriver {
             }
         }
         let names: Vec<_> = expired.iter().map(|(_, names)| names.clone()).collect();
-        let seen = self.look(&names).await?;
+        let (seen, _) = self.look(&names).await?;
         let txns = expired.into_iter().zip(seen).map(|((entry, names), seen)| {
             let entry = TxnOp::delete(entry, None);
             if seen.held.is_some_and(|held| !held.lives(now_ms)) {
@@ -285,8 +280,8 @@ impl Driver for EtcdDriver {
             list: true,
             list_sizes: true,
             range: false,
-            atomic_batch: false,
-            commit_changes_max: 0,
+            atomic_batch: true,
+            commit_changes_max: commit::CHANGES_MAX,
             body_bytes_max: BODY_BYTES_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
         }
@@ -413,6 +408,14 @@ impl Driver for EtcdDriver {
             });
         }
         results
+    }
+
+    async fn commit(
+        &self,
+        place: &Place,
+        changes: Vec<Change>,
+    ) -> Result<Vec<Option<Version>>, CommitError> {
+        self.commit_all(place, changes).await
     }
 
     async fn collect_expired(&self, now_ms: u64, limit: usize) -> Result<u64> {

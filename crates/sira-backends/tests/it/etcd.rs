@@ -9,7 +9,7 @@ use sira_store::{Condition, Retry, StorageError, Version};
 
 use crate::conform::conforms;
 use crate::support::{env, unique};
-use crate::{contract, edges};
+use crate::{contract, edges, transactions};
 
 fn options(prefix: &str) -> EtcdOptions {
     EtcdOptions::new(env("SIRA_TEST_ETCD_URLS").split(','), prefix)
@@ -61,6 +61,108 @@ async fn driver() {
     let (driver, peer) = (connect(&options).await, connect(&options).await);
     edges::check(&*driver, &*peer).await;
     contract::check(&[driver, peer]).await;
+    clean(&options.prefix).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits() {
+    let options = options(&prefix());
+    let mut drivers = Vec::new();
+    for _ in 0..4 {
+        drivers.push(connect(&options).await);
+    }
+    transactions::check_small(&drivers).await;
+    clean(&options.prefix).await;
+}
+
+/// A put of a batch that may expire, which takes most operations.
+fn put(number: usize, version: u64, condition: Condition) -> Change {
+    Change::Put {
+        key: format!("{number:04}"),
+        record: Record { expires_at_ms: Some(u64::MAX / 2), ..record(version, 5) },
+        guard: Guard { condition, ..Guard::always(0) },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_many() {
+    let options = options(&prefix());
+    let driver = connect(&options).await;
+    let most = driver.profile().commit_changes_max;
+    let puts = |version, condition| (0..most).map(move |number| put(number, version, condition));
+    let versions = driver.commit(&place(), puts(5, Condition::IfAbsent).collect()).await.unwrap();
+    assert_eq!(versions, vec![Some(Version::from_u64(5)); most]);
+    let versions = driver.commit(&place(), puts(1, Condition::Always).collect()).await.unwrap();
+    assert_eq!(versions, vec![Some(Version::from_u64(6)); most]);
+    // One in the middle stops all of them.
+    let mut changes: Vec<_> = puts(9, Condition::Always).collect();
+    changes[most / 2] = put(most / 2, 9, Condition::IfMatch(Version::from_u64(5)));
+    let error = driver.commit(&place(), changes).await.unwrap_err();
+    assert_eq!((error.index, error.error.code()), (Some(most / 2), "precondition_failed"));
+    let whole = |bytes: usize| {
+        let large = |number| Change::Put {
+            key: format!("large{number}"),
+            record: record(5, bytes),
+            guard: Guard::always(0),
+        };
+        (0..20).map(large).collect::<Vec<_>>()
+    };
+    driver.commit(&place(), whole(50_000)).await.unwrap();
+    let error = driver.commit(&place(), whole(500_000)).await.unwrap_err();
+    assert_eq!(error.error.code(), "too_large", "{error:?}");
+    // Conditions that want their keys to be there are compared one by one, of which few fit.
+    let six = Condition::IfMatch(Version::from_u64(6));
+    let error = driver.commit(&place(), puts(7, six).collect()).await.unwrap_err();
+    assert_eq!(error.error.code(), "too_large", "{error:?}");
+    let mixed = |number| put(number, 7, if number < 60 { six } else { Condition::Always });
+    driver.commit(&place(), (0..most).map(mixed).collect()).await.unwrap();
+    clean(&options.prefix).await;
+}
+
+/// Batches over more keys than are compared one by one, while one of them comes and goes and another
+/// is counted up: neither is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_of_many_beside_other_writers() {
+    const ROUNDS: u64 = 20;
+    let options = options(&prefix());
+    let (driver, other) = (connect(&options).await, connect(&options).await);
+    driver.put(&place(), "0000", record(1, 5), Guard::always(0)).await.unwrap();
+    let counting = tokio::spawn(async move {
+        for _ in 0..ROUNDS {
+            loop {
+                let held = other.get(&place(), "0050", Part::Whole).await.unwrap();
+                let (count, condition) = match held {
+                    Some(held) => (held.size, Condition::IfMatch(held.version)),
+                    None => (0, Condition::IfAbsent),
+                };
+                let guard = Guard { condition, ..Guard::always(0) };
+                let next = record(1, count as usize + 1);
+                let next = Record { version: Version::from_u64(count + 1), ..next };
+                if other.put(&place(), "0050", next, guard).await.is_ok() {
+                    break;
+                }
+            }
+        }
+    });
+    let mut counted = 0;
+    while counted < ROUNDS {
+        let held = driver.get(&place(), "0050", Part::Whole).await.unwrap();
+        let (count, condition) = match &held {
+            Some(held) => (held.size, Condition::IfMatch(held.version)),
+            None => (0, Condition::IfAbsent),
+        };
+        let mut changes: Vec<_> = (0..200).map(|it| put(it, 1, Condition::Always)).collect();
+        let record = held.unwrap_or(Record { version: Version::from_u64(1), ..record(1, 0) });
+        let guard = Guard { condition, ..Guard::always(0) };
+        changes[50] = Change::Put { key: "0050".into(), record, guard };
+        match driver.commit(&place(), changes).await {
+            Ok(_) => counted = count,
+            Err(error) => assert_eq!(error.error.code(), "precondition_failed", "{error:?}"),
+        }
+    }
+    counting.await.unwrap();
+    let held = driver.get(&place(), "0050", Part::Whole).await.unwrap().unwrap();
+    assert_eq!(held.size, ROUNDS, "a count was overwritten");
     clean(&options.prefix).await;
 }
 
