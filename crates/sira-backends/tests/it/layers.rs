@@ -26,7 +26,7 @@ use crate::toxiproxy::{Proxy, host_of};
 const WRITERS: u32 = 8;
 const APPENDS: u32 = 8;
 
-fn ms(ms: u64) -> Duration {
+pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -56,7 +56,7 @@ async fn minio(endpoint: &str, prefix: &str) -> Arc<dyn StorageBackend> {
     Arc::new(MinioBackend::new(options).await.unwrap())
 }
 
-fn timeouts(time: Duration) -> TimeoutOptions {
+pub fn timeouts(time: Duration) -> TimeoutOptions {
     let bytes_per_second_min = 1 << 20;
     TimeoutOptions { read: time, write: time, list: time, batch: time, bytes_per_second_min }
 }
@@ -88,7 +88,7 @@ async fn spoil(proxy: Arc<Proxy>, stop: Arc<AtomicBool>) {
 }
 
 /// Checks that an error says that the way is bad, and not that the caller or the data is.
-fn check_kind(error: &StorageError) {
+pub fn check_kind(error: &StorageError) {
     let kinds = ["timeout", "unavailable", "io", "conflict"];
     assert!(kinds.contains(&error.code()), "{}: {error}", error.code());
     assert_ne!(error.retry(), Retry::Permanent, "{error}");
@@ -109,10 +109,11 @@ fn ids(value: &[u8]) -> Vec<u32> {
 /// Appends to one list and reads a large object over a way that gets worse and worse. What is read
 /// is right; each item is in the list once if its write was acknowledged, and not at all if it was
 /// refused.
-async fn survives(
+pub async fn survives(
     straight: Arc<dyn StorageBackend>,
     spoiled: Arc<dyn StorageBackend>,
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
+    appends: u32,
 ) {
     let large = SeededRandom::new(7).bytes(60_000);
     straight.put_bytes("large", large.clone()).await.unwrap();
@@ -125,13 +126,13 @@ async fn survives(
         .assemble();
     let store = Arc::clone(&stack.backend);
     let stop = Arc::new(AtomicBool::new(false));
-    let spoiler = tokio::spawn(spoil(Arc::new(proxy), Arc::clone(&stop)));
+    let spoiler = tokio::spawn(spoil(proxy, Arc::clone(&stop)));
     let told = Arc::new(Mutex::new(Told::default()));
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let (store, told, large) = (Arc::clone(&store), Arc::clone(&told), large.clone());
         writers.spawn(async move {
-            for id in (0..APPENDS).map(|round| writer * 1000 + round) {
+            for id in (0..appends).map(|round| writer * 1000 + round) {
                 match store.get("large").await {
                     Ok(value) => {
                         assert_eq!(value.unwrap(), large);
@@ -188,7 +189,7 @@ async fn redis_over_bad_connections() {
     let (url, prefix) = (env("SIRA_TEST_REDIS_URL"), format!("{}:", unique("sira")));
     let proxy = Proxy::to(host_of(&url));
     let spoiled = redis(&proxy.through(&url), &prefix, 4).await;
-    survives(redis(&url, &prefix, 4).await, spoiled, proxy).await;
+    survives(redis(&url, &prefix, 4).await, spoiled, Arc::new(proxy), APPENDS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,7 +197,7 @@ async fn postgres_over_bad_connections() {
     let (url, table) = (env("SIRA_TEST_POSTGRES_URL"), unique("sira"));
     let proxy = Proxy::to(host_of(&url));
     let spoiled = postgres(&proxy.through(&url), &table).await;
-    survives(postgres(&url, &table).await, spoiled, proxy).await;
+    survives(postgres(&url, &table).await, spoiled, Arc::new(proxy), APPENDS).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,11 +205,11 @@ async fn minio_over_bad_connections() {
     let (endpoint, prefix) = (env("SIRA_TEST_MINIO_ENDPOINT"), format!("{}/", unique("sira")));
     let proxy = Proxy::to(host_of(&endpoint));
     let spoiled = minio(&proxy.through(&endpoint), &prefix).await;
-    survives(minio(&endpoint, &prefix).await, spoiled, proxy).await;
+    survives(minio(&endpoint, &prefix).await, spoiled, Arc::new(proxy), APPENDS).await;
 }
 
 /// Reads that took at least as long as the toxic makes them.
-async fn slow_reads(store: &dyn StorageBackend, reads: usize, slow: Duration) -> usize {
+pub async fn slow_reads(store: &dyn StorageBackend, reads: usize, slow: Duration) -> usize {
     let mut count = 0;
     for _ in 0..reads {
         let begun = SystemEnv.monotonic();
@@ -245,12 +246,9 @@ async fn hedged_reads_are_bounded_when_one_connection_is_slow() {
     assert!(counters.won > 0 && counters.sent <= 25 + 10, "{counters:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_breaker_opens_while_the_way_is_closed_and_heals_after() {
-    let (url, prefix) = (env("SIRA_TEST_REDIS_URL"), format!("{}:", unique("sira")));
-    let proxy = Proxy::to(host_of(&url));
-    let engine = redis(&proxy.through(&url), &prefix, 4).await;
-    engine.put_bytes("key", "value").await.unwrap();
+/// Closes the way until the breaker before an engine opens, and opens it again until the breaker has
+/// closed. The engine is reached by the way and holds `value` under `key`.
+pub async fn breaks_and_heals(engine: Arc<dyn StorageBackend>, proxy: &Proxy) {
     let changes = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&changes);
     let breaker =
@@ -285,4 +283,13 @@ async fn the_breaker_opens_while_the_way_is_closed_and_heals_after() {
     assert_eq!(changes.first(), Some(&BreakerState::Open));
     assert_eq!(changes.last(), Some(&BreakerState::Closed));
     assert!(changes.contains(&BreakerState::HalfOpen));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_breaker_opens_while_the_way_is_closed_and_heals_after() {
+    let (url, prefix) = (env("SIRA_TEST_REDIS_URL"), format!("{}:", unique("sira")));
+    let proxy = Proxy::to(host_of(&url));
+    let engine = redis(&proxy.through(&url), &prefix, 4).await;
+    engine.put_bytes("key", "value").await.unwrap();
+    breaks_and_heals(engine, &proxy).await;
 }

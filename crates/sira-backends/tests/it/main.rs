@@ -19,6 +19,8 @@ mod documents;
 mod edges;
 #[cfg(feature = "etcd")]
 mod etcd;
+#[cfg(feature = "all")]
+mod faults;
 mod filesystem;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "object-store"))]
 mod layers;
