@@ -19,6 +19,7 @@ mod locks;
 pub mod names;
 mod record;
 mod store;
+mod stream;
 
 use std::fmt;
 use std::ops::Range;
@@ -439,6 +440,15 @@ macro_rules! named_backend {
                 options: $crate::StorageOptions,
             ) -> $crate::Result<$crate::Version> {
                 self.0.put(key, value, options).await
+            }
+
+            async fn put_stream(
+                &self,
+                key: &str,
+                body: $crate::ByteStream,
+                options: $crate::StorageOptions,
+            ) -> $crate::Result<$crate::Version> {
+                self.0.put_stream(key, body, options).await
             }
 
             async fn read(

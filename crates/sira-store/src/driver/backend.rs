@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::store::{Prepared, Store};
-use super::{Area, Driver, Place, batch, chunks, listing, locks};
+use super::{Area, Driver, Place, batch, chunks, listing, locks, stream};
 use crate::backend::{
-    BatchOperation, BatchResult, Capabilities, HealthStatus, ListOptions, ListPage, Object,
-    ObjectHead, ReadOptions, StorageBackend, StorageStats,
+    BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
+    Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
@@ -34,8 +34,8 @@ const COLLECT_LIMIT: usize = 1000;
 /// tokio runtime.
 #[derive(Debug, Clone)]
 pub struct DriverBackend {
-    store: Arc<Store>,
-    place: Place,
+    pub(super) store: Arc<Store>,
+    pub(super) place: Place,
 }
 
 impl DriverBackend {
@@ -95,7 +95,12 @@ impl DriverBackend {
         check_write(key, bytes, options, self.store.env.now_ms())
     }
 
-    async fn write(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+    pub(super) async fn write(
+        &self,
+        key: &str,
+        value: Bytes,
+        options: StorageOptions,
+    ) -> Result<Version> {
         let checked = self.check(key, value.len(), &options)?;
         let (store, place, owned) = (Arc::clone(&self.store), self.place.clone(), key.to_owned());
         let beside = self.store.goes_beside(&self.place, value.len());
@@ -187,6 +192,16 @@ impl StorageBackend for DriverBackend {
 
     async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
         self.write(key, value, options).await.map_err(|error| self.locate(error, key))
+    }
+
+    /// Values larger than the engine takes as one are written while they come.
+    async fn put_stream(
+        &self,
+        key: &str,
+        body: ByteStream,
+        options: StorageOptions,
+    ) -> Result<Version> {
+        stream::write(self, key, body, options).await.map_err(|error| self.locate(error, key))
     }
 
     async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {

@@ -11,13 +11,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::task::JoinSet;
 
 use super::envelope::Envelope;
 pub(super) use super::envelope::Manifest;
 use super::store::{Store, chunk_place, join};
-use super::{After, Guard, Part, Place, Record, Scan};
-use crate::error::{Result, StorageError};
+use super::{After, Driver, DriverProfile, Guard, Part, Place, Record, Scan};
+use crate::env::Env;
+use crate::error::{Result, Retry, StorageError};
 use crate::limits::BLOCK_BYTES;
+use crate::version::Version;
 
 /// Chunks of one value that are under way at once.
 const CONCURRENCY: usize = 4;
@@ -25,8 +28,11 @@ const CONCURRENCY: usize = 4;
 /// Largest chunk, whatever the engine takes.
 const CHUNK_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// Longest time from the first chunk of a value to the record that names it, in milliseconds.
+pub(super) const WRITE_MS_MAX: u64 = 6 * 60 * 60 * 1000;
+
 /// Age below which a chunk without a record may belong to a write that is still going on.
-const GRACE_MS: u64 = 60 * 60 * 1000;
+const GRACE_MS: u64 = 2 * WRITE_MS_MAX;
 
 /// Chunks that [`collect`] looks at in one step.
 const COLLECT_LIMIT: usize = 1000;
@@ -66,8 +72,8 @@ impl ChunkUse {
 }
 
 /// Bytes of a chunk in this engine.
-fn chunk_bytes(store: &Store) -> u32 {
-    let most = store.profile.body_bytes_max.min(CHUNK_BYTES_MAX);
+pub(super) fn chunk_bytes(profile: &DriverProfile) -> u32 {
+    let most = profile.body_bytes_max.min(CHUNK_BYTES_MAX);
     let blocks = (most / BLOCK_BYTES as u64).max(1);
     u32::try_from(blocks * BLOCK_BYTES as u64).unwrap_or(BLOCK_BYTES as u32)
 }
@@ -76,57 +82,129 @@ fn chunk_key(generation: u64, number: u64) -> String {
     format!("{generation:016x}/{number:08x}")
 }
 
-/// Writes the chunks of a value that `record` will name.
+/// Writes the chunks of a value.
 pub(super) async fn write(
     store: &Store,
     place: &Place,
     key: &str,
-    record: &Record,
-    value: Bytes,
+    expires_at_ms: Option<u64>,
+    mut value: Bytes,
 ) -> Result<Manifest> {
-    store.chunk_use.begin(place);
-    let manifest = Manifest { generation: store.env.random_u64(), bytes: chunk_bytes(store) };
-    let (chunks, size) = (chunk_place(place), value.len() as u64);
-    let mut under_way = tokio::task::JoinSet::new();
+    let mut writer = Writer::new(store, place, key, expires_at_ms);
     let mut result = Ok(());
-    for number in 0..size.div_ceil(manifest.bytes.into()) {
-        let begin = (number * u64::from(manifest.bytes)) as usize;
-        let body = value.slice(begin..value.len().min(begin + manifest.bytes as usize));
+    while result.is_ok() && !value.is_empty() {
+        let body = value.split_to(value.len().min(writer.chunk_bytes()));
+        result = writer.push(body).await;
+    }
+    writer.settle(result).await?;
+    Ok(writer.keep())
+}
+
+/// Writes the chunks of one value as they come. What it has written goes again when it is dropped
+/// before it was told to keep it.
+#[derive(Debug)]
+pub(super) struct Writer {
+    driver: Arc<dyn Driver>,
+    env: Arc<dyn Env>,
+    place: Place,
+    /// Of the object, by which [`collect`] finds who names a chunk.
+    key: Bytes,
+    version: Version,
+    expires_at_ms: Option<u64>,
+    manifest: Manifest,
+    /// Chunks that were begun, and are to be removed.
+    begun: u64,
+    under_way: JoinSet<Result<Version>>,
+}
+
+impl Writer {
+    pub(super) fn new(store: &Store, place: &Place, key: &str, expires_at_ms: Option<u64>) -> Self {
+        store.chunk_use.begin(place);
+        let (now_ms, random) = (store.env.now_ms(), store.env.random_u64());
+        Self {
+            driver: Arc::clone(&store.driver),
+            env: Arc::clone(&store.env),
+            place: chunk_place(place),
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            // Of its own: that of the object may be old, and tells [`collect`] the chunk's age.
+            version: store.clock.next_spread(now_ms, random),
+            expires_at_ms,
+            manifest: Manifest {
+                generation: store.env.random_u64(),
+                bytes: chunk_bytes(&store.profile),
+            },
+            begun: 0,
+            under_way: JoinSet::new(),
+        }
+    }
+
+    /// Bytes of each chunk but the last.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.manifest.bytes as usize
+    }
+
+    /// Begins to write the next chunk, once few enough are under way.
+    pub(super) async fn push(&mut self, body: Bytes) -> Result<()> {
+        while self.under_way.len() >= CONCURRENCY {
+            finish_one(&mut self.under_way).await?;
+        }
         let chunk = Record {
-            version: record.version,
-            expires_at_ms: record.expires_at_ms,
+            version: self.version,
+            expires_at_ms: self.expires_at_ms,
             size: body.len() as u64,
-            envelope: Bytes::copy_from_slice(key.as_bytes()),
+            envelope: self.key.clone(),
             body,
         };
-        let (driver, chunks) = (Arc::clone(&store.driver), chunks.clone());
-        let (chunk_key, guard) =
-            (chunk_key(manifest.generation, number), Guard::always(store.env.now_ms()));
-        if under_way.len() == CONCURRENCY {
-            result = finish_one(&mut under_way).await;
-        }
-        if result.is_err() {
-            break;
-        }
-        under_way.spawn(async move { driver.put(&chunks, &chunk_key, chunk, guard).await });
+        let (driver, place) = (Arc::clone(&self.driver), self.place.clone());
+        let key = chunk_key(self.manifest.generation, self.begun);
+        let guard = Guard::always(self.env.now_ms());
+        self.begun += 1;
+        self.under_way.spawn(async move { driver.put(&place, &key, chunk, guard).await });
+        Ok(())
     }
-    while !under_way.is_empty() {
-        result = result.and(finish_one(&mut under_way).await);
-    }
-    match result {
-        Ok(()) => Ok(manifest),
-        Err(error) => {
-            remove(store, place, manifest, size).await;
-            // The object itself was not touched.
-            Err(match error.retry() {
-                crate::error::Retry::Ambiguous => error.with_retry(crate::error::Retry::Temporary),
-                _ => error,
-            })
+
+    /// Waits for the chunks under way. When one of them, or `result`, has failed, removes them all.
+    pub(super) async fn settle(&mut self, mut result: Result<()>) -> Result<()> {
+        while !self.under_way.is_empty() {
+            result = result.and(finish_one(&mut self.under_way).await);
         }
+        let Err(error) = result else { return Ok(()) };
+        let begun = std::mem::take(&mut self.begun);
+        remove_chunks(&*self.driver, &*self.env, &self.place, self.manifest.generation, begun)
+            .await;
+        // The object itself was not touched.
+        Err(match error.retry() {
+            Retry::Ambiguous => error.with_retry(Retry::Temporary),
+            _ => error,
+        })
+    }
+
+    /// Leaves the chunks to the record that names them.
+    pub(super) fn keep(mut self) -> Manifest {
+        self.begun = 0;
+        self.manifest
     }
 }
 
-async fn finish_one<T: 'static>(under_way: &mut tokio::task::JoinSet<Result<T>>) -> Result<()> {
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.begun == 0 {
+            return;
+        }
+        // Without a runtime, they wait for `collect`.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (driver, env) = (Arc::clone(&self.driver), Arc::clone(&self.env));
+        let (place, generation, begun) = (self.place.clone(), self.manifest.generation, self.begun);
+        let mut under_way = std::mem::take(&mut self.under_way);
+        runtime.spawn(async move {
+            // One that was stopped half way could arrive behind its removal.
+            while under_way.join_next().await.is_some() {}
+            remove_chunks(&*driver, &*env, &place, generation, begun).await;
+        });
+    }
+}
+
+async fn finish_one<T: 'static>(under_way: &mut JoinSet<Result<T>>) -> Result<()> {
     match under_way.join_next().await {
         Some(Ok(result)) => result.map(drop),
         Some(Err(error)) => {
@@ -152,7 +230,7 @@ pub(super) async fn read(
         return Ok(Some((start, Bytes::new())));
     }
     let place = chunk_place(place);
-    let mut under_way = tokio::task::JoinSet::new();
+    let mut under_way = JoinSet::new();
     let mut parts = BTreeMap::new();
     for number in start / bytes..end.div_ceil(bytes) {
         let begin = number * bytes;
@@ -190,7 +268,7 @@ type Found = Result<Option<(u64, Bytes)>>;
 
 /// Takes a chunk that has come; false when it is not there.
 async fn take_one(
-    under_way: &mut tokio::task::JoinSet<Found>,
+    under_way: &mut JoinSet<Found>,
     parts: &mut BTreeMap<u64, Bytes>,
 ) -> Result<bool> {
     match under_way.join_next().await {
@@ -207,12 +285,22 @@ async fn take_one(
 
 /// Removes the chunks of a value that no record names any more. What fails is left to [`collect`].
 pub(super) async fn remove(store: &Store, place: &Place, manifest: Manifest, size: u64) {
+    let count = size.div_ceil(u64::from(manifest.bytes).max(1));
     let place = chunk_place(place);
-    let guard = Guard::always(store.env.now_ms());
-    for number in 0..size.div_ceil(u64::from(manifest.bytes).max(1)) {
-        let key = chunk_key(manifest.generation, number);
-        if let Err(error) = store.driver.remove(&place, &key, guard).await {
-            tracing::debug!(%error, "a chunk of a replaced value stays until it is collected");
+    remove_chunks(&*store.driver, &*store.env, &place, manifest.generation, count).await;
+}
+
+async fn remove_chunks(
+    driver: &dyn Driver,
+    env: &dyn Env,
+    place: &Place,
+    generation: u64,
+    count: u64,
+) {
+    let guard = Guard::always(env.now_ms());
+    for number in 0..count {
+        if let Err(error) = driver.remove(place, &chunk_key(generation, number), guard).await {
+            tracing::debug!(%error, "a chunk of no value stays until it is collected");
         }
     }
 }

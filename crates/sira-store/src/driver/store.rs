@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::chunks::{self, ChunkUse};
+use super::chunks::{self, ChunkUse, Manifest};
 use super::envelope::Envelope;
 use super::locks::KeyLocks;
 use super::{Area, Driver, DriverProfile, Guard, Part, Place, Record};
 use crate::backend::{Object, ObjectHead, ReadOptions};
 use crate::env::Env;
 use crate::error::{Result, StorageError};
-use crate::key::{CheckedWrite, check_range, check_range_start};
+use crate::key::{CheckedWrite, check_described, check_range, check_range_start};
 use crate::limits::BLOCK_BYTES;
 use crate::metadata::Metadata;
 use crate::options::{Condition, StorageOptions};
@@ -116,7 +116,8 @@ impl Store {
                 guard.admit(held.as_ref().map(Record::held), version)?;
             }
             let value = std::mem::take(&mut record.body);
-            envelope.chunks = Some(chunks::write(self, place, key, &record, value).await?);
+            let written = chunks::write(self, place, key, record.expires_at_ms, value);
+            envelope.chunks = Some(written.await?);
         }
         record.envelope = envelope.encode();
         Ok(Prepared { record, guard, envelope })
@@ -138,8 +139,43 @@ impl Store {
         options: &StorageOptions,
         checked: CheckedWrite,
     ) -> Result<Version> {
-        let Prepared { record, guard, envelope } =
-            self.prepare(place, key, value, options, checked).await?;
+        let prepared = self.prepare(place, key, value, options, checked).await?;
+        self.show(place, key, prepared).await
+    }
+
+    /// Makes the object of a value visible whose chunks are written.
+    pub(super) async fn put_chunked(
+        &self,
+        place: &Place,
+        key: &str,
+        (size, manifest, checksums): (u64, Manifest, Vec<u32>),
+        options: &StorageOptions,
+    ) -> Result<Version> {
+        let prepare = || {
+            let guard = self.guard(options.condition, options.version.is_some())?;
+            let checked = check_described(key, options, guard.now_ms)?;
+            let metadata = checked.metadata.into();
+            let envelope = Envelope { metadata, chunks: Some(manifest), checksums };
+            let version = options
+                .version
+                .unwrap_or_else(|| self.clock.next_spread(guard.now_ms, self.env.random_u64()));
+            let expires_at_ms = checked.expires_at_ms;
+            let (envelope_bytes, body) = (envelope.encode(), Bytes::new());
+            let record = Record { version, expires_at_ms, size, envelope: envelope_bytes, body };
+            Ok(Prepared { record, guard, envelope })
+        };
+        match prepare() {
+            Ok(prepared) => self.show(place, key, prepared).await,
+            Err(error) => {
+                chunks::remove(self, place, manifest, size).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a prepared write visible.
+    async fn show(&self, place: &Place, key: &str, prepared: Prepared) -> Result<Version> {
+        let Prepared { record, guard, envelope } = prepared;
         let size = record.size;
         let replaced = self.chunks_of(place, key).await?;
         match self.driver.put(place, key, record, guard).await {

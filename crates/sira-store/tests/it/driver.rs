@@ -1,6 +1,7 @@
 //! The backend that is made of a driver, over a driver that keeps encoded records in memory.
 
 pub(crate) mod memory;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ async fn conforms(driver: MemoryDriver, value_bytes_max: u64) {
     let report = report.into_result().unwrap_or_else(|error| panic!("{error}"));
     assert!(report.passed.len() > 40, "{report}");
     // What the suite wrote is gone, chunks included, but for what expired by itself.
+    streams::settled(&driver).await;
     for area in [Area::Objects, Area::Chunks] {
         let left = driver.keys(area);
         assert_eq!(left.iter().filter(|key| !key.contains("expiry/")).count(), 0, "{left:?}");
