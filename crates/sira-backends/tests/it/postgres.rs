@@ -19,7 +19,9 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let name = unique("it");
-        let url = format!("{}?application_name={name}", env("SIRA_TEST_POSTGRES_URL"));
+        let url = env("SIRA_TEST_POSTGRES_URL");
+        let join = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{join}application_name={name}");
         Self { options: PostgresOptions::new(url, name) }
     }
 
