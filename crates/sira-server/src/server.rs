@@ -15,6 +15,7 @@ use crate::error::ServerError;
 use crate::http::app::App;
 use crate::http::listener::HttpDoor;
 use crate::http::routes;
+use crate::http::syncs::follow;
 use crate::metrics::{self, HttpMetrics, MetricFamilies};
 use crate::resp::{OnShutdown, RespConfig, RespServer};
 use crate::storage::Storage;
@@ -82,6 +83,7 @@ impl Server {
                 metrics::resp::write(&stats, out);
             }
         }));
+        follow::resume(&app).await;
         let http = HttpDoor::start(&config, routes::router(app.clone()), counters)?;
         tracing::info!(http = %http.local_addr(), resp = %resp_addr, "serving");
         Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested, monitor })
@@ -133,6 +135,7 @@ impl Server {
         if !drained {
             tracing::warn!("requests were still under way after {grace:?} and were cut off");
         }
+        self.app.syncs().close().await;
         resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {

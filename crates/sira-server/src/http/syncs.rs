@@ -1,5 +1,7 @@
 //! `/syncs`: keeping two places level while they are in use.
 
+pub mod follow;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sira_store::client::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
 use sira_store::migration::{ConflictRule, Verify};
 use sira_store::{StorageBackend, StorageError};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use utoipa::ToSchema;
 
 use crate::http::app::App;
@@ -45,10 +47,13 @@ pub struct Syncs {
 #[derive(Debug)]
 struct Job {
     asked: SyncRequest,
-    sync: Arc<DataSync>,
+    /// None while one that is to go on after a restart cannot begin.
+    sync: Option<Arc<DataSync>>,
+    /// Why it cannot.
+    hindrance: Option<String>,
     outcome: Option<Result<(), StorageError>>,
     cancelled: bool,
-    task: Option<AbortHandle>,
+    task: Option<JoinHandle<()>>,
 }
 
 /// A namespace as it lies on a backend.
@@ -182,14 +187,16 @@ pub struct SyncStatus {
     /// What was asked.
     #[serde(flatten)]
     pub request: SyncRequest,
-    /// `running`, `done`, `failed` or `cancelled`.
+    /// `running`, `done`, `failed`, `cancelled`, or `waiting`: one that goes on after a restart of
+    /// the server and cannot begin yet.
     pub state: &'static str,
-    /// Why it failed.
+    /// Why it failed, or why it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What was done so far; `mode` is `one_way`, `two_way` or `follow`.
-    #[schema(value_type = Object)]
-    pub progress: DataSyncProgress,
+    /// What was done so far; `mode` is `one_way`, `two_way` or `follow`. Left out while it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub progress: Option<DataSyncProgress>,
 }
 
 /// Syncs that were begun here.
@@ -203,11 +210,13 @@ impl Job {
     fn status(&self, id: u64) -> SyncStatus {
         let (state, error) = match &self.outcome {
             _ if self.cancelled => ("cancelled", None),
+            None if self.sync.is_none() => ("waiting", self.hindrance.clone()),
             None => ("running", None),
             Some(Ok(())) => ("done", None),
             Some(Err(error)) => ("failed", Some(error.to_string())),
         };
-        SyncStatus { id, request: self.asked.clone(), state, error, progress: self.sync.progress() }
+        let progress = self.sync.as_ref().map(|sync| sync.progress());
+        SyncStatus { id, request: self.asked.clone(), state, error, progress }
     }
 
     fn is_running(&self) -> bool {
@@ -221,8 +230,14 @@ impl Job {
 }
 
 impl Syncs {
-    fn begin(&self, asked: SyncRequest, sync: DataSync, app: &App) -> Result<SyncStatus, Problem> {
-        let sync = Arc::new(sync);
+    /// Adds a sync and runs it as a task: one that is ready, or one that is made ready there.
+    fn begin(
+        &self,
+        asked: SyncRequest,
+        sync: Option<DataSync>,
+        app: &App,
+    ) -> Result<SyncStatus, Problem> {
+        let sync = sync.map(Arc::new);
         let mut known = self.known.lock();
         let twin = known
             .iter()
@@ -239,9 +254,12 @@ impl Syncs {
         for id in ended.iter().take(ended.len().saturating_sub(REMEMBERED - 1)) {
             known.remove(id);
         }
-        let app = app.clone();
-        let running = Arc::clone(&sync);
+        let (app, request, ready) = (app.clone(), asked.clone(), sync.clone());
         let task = tokio::spawn(async move {
+            let running = match ready {
+                Some(sync) => sync,
+                None => follow::made_ready(&app, id, &request).await,
+            };
             let outcome = running.run().await;
             if let Err(error) = &outcome {
                 tracing::warn!(id, %error, "a sync failed");
@@ -250,9 +268,48 @@ impl Syncs {
                 job.outcome = Some(outcome);
             }
         });
-        let task = Some(task.abort_handle());
-        let job = Job { asked, sync, outcome: None, cancelled: false, task };
+        let task = Some(task);
+        let job = Job { asked, sync, hindrance: None, outcome: None, cancelled: false, task };
         Ok(known.entry(id).or_insert(job).status(id))
+    }
+
+    /// Stops what is running, as the server does: what was done is done. Those that follow go on
+    /// when it is started again.
+    pub async fn close(&self) {
+        let tasks: Vec<_> =
+            self.known.lock().values_mut().filter_map(|job| job.task.take()).collect();
+        for task in tasks {
+            task.abort();
+            // Ends with an error for having been stopped.
+            let _ = task.await;
+        }
+    }
+
+    /// What was asked of the sync of this number, if it is the last one of its places that follows.
+    fn follows_last(&self, id: u64) -> Option<SyncRequest> {
+        let known = self.known.lock();
+        let job = known.get(&id).filter(|job| job.asked.follow)?;
+        let mut later = known.range(id + 1..).filter(|(_, later)| later.asked.follow);
+        let replaced = later.any(|(_, later)| later.places() == job.places());
+        (!replaced).then(|| job.asked.clone())
+    }
+
+    /// Ends a sync: says whether there is one of this number.
+    fn end(&self, id: u64) -> bool {
+        let mut known = self.known.lock();
+        let Some(job) = known.get_mut(&id) else { return false };
+        if !job.is_running() {
+            return true;
+        }
+        match (&job.sync, &job.task) {
+            (Some(sync), _) if sync.follows() => sync.stop(),
+            (_, Some(task)) => {
+                task.abort();
+                job.cancelled = true;
+            }
+            (_, None) => {}
+        }
+        true
     }
 }
 
@@ -266,7 +323,8 @@ fn unknown(id: impl std::fmt::Display) -> Problem {
 }
 
 /// Begins to bring two places level, or to keep them so, and answers at once. The same request goes
-/// on where an earlier one was ended, also after the server was started again.
+/// on where an earlier one was ended. One that follows goes on by itself when the server is started
+/// again.
 #[utoipa::path(
     post,
     path = "/syncs",
@@ -281,6 +339,19 @@ fn unknown(id: impl std::fmt::Display) -> Problem {
 )]
 pub async fn begin(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (asked, _share) = json::read::<SyncRequest>(&app, request).await?;
+    let sync = prepare(&app, &asked).await?;
+    let begun = app.syncs().begin(asked.clone(), Some(sync), &app)?;
+    if asked.follow
+        && let Err(error) = follow::remember(&app, &asked).await
+    {
+        app.syncs().end(begun.id);
+        return Err(error.into());
+    }
+    json::answer(StatusCode::ACCEPTED, &begun)
+}
+
+/// Makes a sync ready to run.
+async fn prepare(app: &App, asked: &SyncRequest) -> Result<DataSync, Problem> {
     let plan = asked.plan()?;
     for namespace in [&plan.from.namespace, &plan.to.namespace] {
         App::check_not_reserved(namespace)?;
@@ -290,16 +361,14 @@ pub async fn begin(State(app): State<App>, request: Request) -> Result<Response,
         let _ = app.namespace(&plan.from.namespace).await?;
     }
     let state = StorageBackend::namespace(app.store(), STATE_NAMESPACE).await?;
-    let mut sync = app.client().sync(&plan, state).await?;
-    if let (Some(EMBEDDED), namespace) = sync.source() {
-        // The engine lies behind layers, which do not show its log.
-        let log = StorageBackend::namespace(app.store(), namespace).await?.change_log();
-        sync = match log {
-            Some(log) => sync.with_change_log(log),
-            None => sync,
-        };
-    }
-    json::answer(StatusCode::ACCEPTED, &app.syncs().begin(asked, sync, &app)?)
+    let sync = app.client().sync(&plan, state).await?;
+    let (Some(EMBEDDED), namespace) = sync.source() else { return Ok(sync) };
+    // The engine lies behind layers, which do not show its log.
+    let log = StorageBackend::namespace(app.store(), namespace).await?.change_log();
+    Ok(match log {
+        Some(log) => sync.with_change_log(log),
+        None => sync,
+    })
 }
 
 /// Lists the syncs that were begun on this server.
@@ -332,7 +401,8 @@ pub async fn show(State(app): State<App>, request: Request) -> Result<Response, 
     json::answer(StatusCode::OK, &status.ok_or_else(|| unknown(id))?)
 }
 
-/// Ends a sync; what was done is done. One that follows ends after what is under way.
+/// Ends a sync; what was done is done. One that follows ends after what is under way, and does not
+/// begin again with the server.
 #[utoipa::path(
     delete,
     path = "/syncs/{id}",
@@ -345,15 +415,12 @@ pub async fn show(State(app): State<App>, request: Request) -> Result<Response, 
 )]
 pub async fn end(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let id = id_of(request.uri())?;
-    let mut known = app.syncs().known.lock();
-    let job = known.get_mut(&id).ok_or_else(|| unknown(id))?;
-    if job.is_running() {
-        if job.sync.follows() {
-            job.sync.stop();
-        } else if let Some(task) = &job.task {
-            task.abort();
-            job.cancelled = true;
-        }
+    // Forgotten first: one that is ended does not come again.
+    if let Some(asked) = app.syncs().follows_last(id) {
+        follow::forget(&app, &asked).await?;
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    match app.syncs().end(id) {
+        true => Ok(StatusCode::NO_CONTENT.into_response()),
+        false => Err(unknown(id)),
+    }
 }

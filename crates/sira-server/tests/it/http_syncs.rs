@@ -16,6 +16,11 @@ use crate::support::{Running, problem, start};
 async fn two_backends(catalog: bool) -> (Running, Arc<MemoryBackend>) {
     let running = start().await;
     let hot = Arc::new(MemoryBackend::new(64 << 20));
+    add_backend(&running, &hot, catalog);
+    (running, hot)
+}
+
+fn add_backend(running: &Running, hot: &Arc<MemoryBackend>, catalog: bool) {
     let storage = &running.storage;
     let mut plan = StoragePlan::default();
     let layered = Layers::new(hot.clone()).name("hot").metrics(&storage.collector).build();
@@ -26,7 +31,6 @@ async fn two_backends(catalog: bool) -> (Running, Arc<MemoryBackend>) {
         plan.namespaces.insert("copy".to_owned(), direct);
     }
     storage.apply(plan).unwrap();
-    (running, hot)
 }
 
 async fn begin(s: &Running, ask: &Value) -> String {
@@ -110,6 +114,66 @@ async fn a_copy_follows_the_log_of_the_engine() {
     let ended = until(&s, &path, |status| level(status) && status["progress"]["copied"] == 1).await;
     assert_eq!(ended["progress"]["passes"], 0);
     assert_eq!(there.list_keys("", 9).await.unwrap(), ["b", "c"]);
+}
+
+#[tokio::test]
+async fn what_follows_goes_on_when_the_server_is_started_again() {
+    let (s, hot) = two_backends(false).await;
+    s.put("/v1/a/one", "1").await;
+    s.put("/v1/b/one", "1").await;
+    let ask = |namespace: &str, two_way: bool| {
+        json!({
+            "from": { "backend": "embedded", "namespace": namespace },
+            "to": { "backend": "hot", "namespace": namespace },
+            "follow": true, "two_way": two_way, "pass_interval_ms": 5,
+        })
+    };
+    begin(&s, &ask("a", false)).await;
+    begin(&s, &ask("b", true)).await;
+    let ended = begin(&s, &ask("c", true)).await;
+    assert_eq!(s.delete(&ended).await.status(), StatusCode::NO_CONTENT);
+    // One that comes to its end by itself is not begun again.
+    let mut once = ask("d", true);
+    once["follow"] = json!(false);
+    run(&s, &once).await;
+
+    let list = async |s: &Running| -> Vec<Value> {
+        let list: Value = s.get("/syncs").await.json().await.unwrap();
+        list["syncs"].as_array().unwrap().clone()
+    };
+    let s = s.restart().await;
+    // The backend is not there yet.
+    let waiting = list(&s).await;
+    let seen: Vec<_> =
+        waiting.iter().map(|it| (&it["from"]["namespace"], &it["two_way"])).collect();
+    assert_eq!(seen, [(&json!("a"), &json!(false)), (&json!("b"), &json!(true))]);
+    for id in [1, 2] {
+        let path = format!("/syncs/{id}");
+        let waits = until(&s, &path, |status| status["error"].is_string()).await;
+        assert_eq!(waits["state"], "waiting", "{waits}");
+        assert!(waits["error"].as_str().unwrap().contains("hot"), "{waits}");
+    }
+    problem(s.post("/syncs", &ask("a", false)).await, 404, "not_found").await;
+
+    add_backend(&s, &hot, false);
+    problem(s.post("/syncs", &ask("a", false)).await, 409, "conflict").await;
+    s.put("/v1/a/two", "2").await;
+    s.put("/v1/b/two", "2").await;
+    for namespace in ["a", "b"] {
+        let there = StorageBackend::namespace(&*hot, namespace).await.unwrap();
+        while there.list_keys("", 9).await.unwrap() != ["one", "two"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    // What is ended stays so.
+    assert_eq!(s.delete("/syncs/2").await.status(), StatusCode::NO_CONTENT);
+    until(&s, "/syncs/2", |status| status["state"] == "done").await;
+    let s = s.restart().await;
+    assert_eq!(list(&s).await.len(), 1);
+    // Also what waits.
+    assert_eq!(s.delete("/syncs/1").await.status(), StatusCode::NO_CONTENT);
+    until(&s, "/syncs/1", |status| status["state"] == "cancelled").await;
+    assert!(list(&s.restart().await).await.is_empty());
 }
 
 #[tokio::test]

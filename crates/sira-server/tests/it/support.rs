@@ -31,7 +31,10 @@ pub async fn start() -> Running {
 }
 
 pub async fn start_with(config: ServerConfig) -> Running {
-    let folder = tempfile::tempdir().unwrap();
+    start_in(tempfile::tempdir().unwrap(), config).await
+}
+
+async fn start_in(folder: tempfile::TempDir, config: ServerConfig) -> Running {
     let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
     let storage = Storage::new(engine).unwrap();
     let server = Server::start(storage.clone(), config).await.unwrap();
@@ -40,6 +43,14 @@ pub async fn start_with(config: ServerConfig) -> Running {
 }
 
 impl Running {
+    /// Stops the server and starts another one on the same data.
+    pub async fn restart(self) -> Self {
+        let Self { server, storage, _folder, .. } = self;
+        server.shutdown(Duration::from_secs(10)).await.unwrap();
+        drop(storage);
+        start_in(_folder, config()).await
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.server.http_addr())
     }
