@@ -1,12 +1,14 @@
 //! What it means that no encrypted connection came about.
 
-use sira_store::StorageError;
+use sira_store::{Retry, StorageError};
 
 /// What is said of a server that has no TLS: by rustls, and by the clients of PostgreSQL and MySQL.
 const WITHOUT_TLS: [&str; 3] =
     ["InvalidContentType", "server does not support TLS", "asked for SSL but server"];
 
-/// The error of a connection to `engine` of which rustls said this, where the settings may be why.
+/// The error of a connection to `engine` of which rustls said this, where settings or certificates
+/// are why, and so no retry helps. It is no [`StorageError::InvalidInput`]: a certificate may run out
+/// while callers do nothing wrong.
 pub(crate) fn refusal(engine: &str, said: &str) -> Option<StorageError> {
     let message = if said.contains("invalid peer certificate") {
         format!(
@@ -31,7 +33,7 @@ pub(crate) fn refusal(engine: &str, said: &str) -> Option<StorageError> {
     } else {
         return None;
     };
-    Some(StorageError::invalid_input(message))
+    Some(StorageError::unavailable(message).with_retry(Retry::Permanent))
 }
 
 /// An error and what it came from, in one line.
