@@ -19,16 +19,22 @@
 
 mod backend;
 mod catalog;
+mod copies;
+mod entry;
+mod figures;
 mod listing;
+mod mender;
 mod movement;
 
 use std::fmt;
 
 use crate::options::StorageOptions;
-use crate::router::{Operation, RouteRequest, StorageRouter};
+use crate::router::{Operation, Route, RouteRequest, StorageRouter};
 
 pub use backend::PlacedBackend;
-pub use catalog::{Catalog, Entry, NamespaceRecord};
+pub use catalog::{Catalog, NamespaceRecord};
+pub use entry::{Copies, Entry, Moving, Writing};
+pub use figures::{CopyCounts, CopyFigures};
 
 /// Time after which a move of another process counts as given up, in milliseconds.
 pub const MOVE_LEASE_MS: u64 = 30_000;
@@ -52,17 +58,17 @@ pub struct PlacementRequest<'a> {
 
 /// Chooses among backends.
 pub trait PlacementPolicy: Send + Sync + fmt::Debug {
-    /// Names of the backends that the object may lie on, best first. An object that lies on one of
-    /// them already stays there; a new one goes to the first that takes it. Names of backends that
-    /// there are not are passed over; none at all leaves the object where it is, or puts it at the
-    /// namespace's home.
-    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String>;
+    /// Where the object may lie, best first. An object that lies on one of the backends already
+    /// stays there; a new one goes to the first that takes it. Names of backends that there are not
+    /// are passed over; none at all leaves the object where it is, or puts it at the namespace's
+    /// home. Mirrors get a copy of it.
+    fn choose(&self, request: &PlacementRequest<'_>) -> Route;
 }
 
 /// What the router ranks: a rule that names one backend moves an object that lies elsewhere, one
 /// that ranks several lets it stay on any of them.
 impl PlacementPolicy for StorageRouter {
-    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Route {
         self.route(&RouteRequest {
             namespace: request.namespace,
             key: request.key,
@@ -75,6 +81,5 @@ impl PlacementPolicy for StorageRouter {
             near: None,
             explain: false,
         })
-        .backends
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::placement::{PlacementPolicy, PlacementRequest};
-use crate::router::StorageRouter;
+use crate::router::{Route, StorageRouter};
 
 /// The backends of a namespace, ranked by the router where there is one.
 #[derive(Debug)]
@@ -16,17 +16,17 @@ pub(super) struct Choice {
 }
 
 impl PlacementPolicy for Choice {
-    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Route {
         if let [only] = self.backends.as_slice() {
-            return vec![only.clone()];
+            return Route::to([only]);
         }
         match &self.router {
             Some(router) if self.backends.is_empty() => router.choose(request),
             Some(router) => {
                 router.choose(&PlacementRequest { backends: &self.backends, ..*request })
             }
-            None if self.backends.is_empty() => vec![self.fallback.clone()],
-            None => self.backends.clone(),
+            None if self.backends.is_empty() => Route::to([&self.fallback]),
+            None => Route::to(&self.backends),
         }
     }
 }

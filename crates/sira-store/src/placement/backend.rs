@@ -6,8 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
+use tokio::sync::MutexGuard;
 
-use super::catalog::{Catalog, Entries, Entry, NamespaceRecord};
+use super::catalog::{Catalog, Entries, NamespaceRecord};
+use super::copies::Versioned;
+use super::entry::{Copies, Entry};
+use super::figures::CopyFigures;
+use super::mender::Mender;
 use super::{PlacementPolicy, PlacementRequest, listing};
 use crate::backend::{
     Capabilities, HealthStatus, ListOptions, ListPage, Object, ObjectHead, ReadOptions,
@@ -38,6 +43,27 @@ pub struct PlacedBackend {
     locks: KeyLocks,
     /// Number of this process among those that move objects.
     pub(super) mover: u64,
+    pub(super) figures: Arc<CopyFigures>,
+    pub(super) mender: Arc<Mender>,
+}
+
+/// What the policy says of a write.
+#[derive(Debug, Default)]
+struct Chosen {
+    /// Where the object goes, and what stands in.
+    places: Vec<String>,
+    /// Where copies go.
+    mirrors: Vec<String>,
+}
+
+/// What came of a write at a place.
+#[derive(Debug)]
+enum Wrote {
+    Done(Version),
+    /// Nothing was written, since others were quicker.
+    Overtaken,
+    /// The object was moved away meanwhile.
+    Strayed,
 }
 
 /// Where an object lies, and the version of the entry that says so.
@@ -95,7 +121,21 @@ impl PlacedBackend {
             env,
             clock: HybridClock::default(),
             locks: KeyLocks::new(),
+            figures: Arc::default(),
+            mender: Arc::default(),
         })
+    }
+
+    /// The same, counting what comes of copies where others count too.
+    #[must_use]
+    pub fn with_figures(mut self, figures: Arc<CopyFigures>) -> Self {
+        self.figures = figures;
+        self
+    }
+
+    /// The turn of one operation that writes to a key.
+    pub(super) async fn turn(&self, key: &str) -> Option<MutexGuard<'_, ()>> {
+        self.locks.lock(&self.namespace, key).await
     }
 
     /// What the catalog knows of the namespace.
@@ -112,6 +152,14 @@ impl PlacedBackend {
         Ok(self.find(key).await?.entry.at)
     }
 
+    /// Where copies of an object lie, and which of them are as the object is.
+    ///
+    /// # Errors
+    /// The catalog's own.
+    pub async fn copies(&self, key: &str) -> Result<Copies> {
+        Ok(self.find(key).await?.entry.copies)
+    }
+
     /// Moves an object to a backend and keeps its version; whatever else is done to it meanwhile is
     /// done as before.
     ///
@@ -120,7 +168,7 @@ impl PlacedBackend {
     /// the object is where it was, or the next write to it ends the move.
     pub async fn relocate(&self, key: &str, to: &str) -> Result<()> {
         check_key(key)?;
-        let _turn = self.locks.lock(&self.namespace, key).await;
+        let _turn = self.turn(key).await;
         let found = self.settled(key).await?;
         if found.entry.at != to {
             self.begin_move(key, &found, to).await?;
@@ -148,7 +196,7 @@ impl PlacedBackend {
             Some((entry, version)) => Found { entry, version: Some(version) },
             None => {
                 let at = self.record.read().home.clone();
-                Found { entry: Entry { at, moving: None }, version: None }
+                Found { entry: Entry::at(at), version: None }
             }
         })
     }
@@ -161,7 +209,7 @@ impl PlacedBackend {
         found: &Found,
         size: u64,
         options: &StorageOptions,
-    ) -> Result<Vec<String>> {
+    ) -> Result<Chosen> {
         let here = &found.entry.at;
         let namespace = &*self.namespace;
         let request = PlacementRequest {
@@ -172,36 +220,56 @@ impl PlacedBackend {
             backends: &self.names,
             now_ms: self.env.now_ms(),
         };
-        let mut chosen = self.policy.choose(&request);
-        chosen.retain(|name| self.backends.contains_key(name));
-        if chosen.is_empty() || chosen.first() == Some(here) {
-            return Ok(vec![here.clone()]);
+        let route = self.policy.choose(&request);
+        let (mut places, mut mirrors) = (route.backends, route.mirrors);
+        places.retain(|name| self.backends.contains_key(name));
+        mirrors.retain(|name| self.backends.contains_key(name));
+        let stays = places.is_empty()
+            || places.first() == Some(here)
+            || (places.contains(here) && self.is_there(key, found).await?);
+        if stays {
+            places = vec![here.clone()];
         }
-        if chosen.contains(here) {
-            let exists = match self.backend(here)?.head(key).await {
-                Ok(head) => head.is_some(),
-                // A new object would not be put there either.
-                Err(error) if found.version.is_none() && error.retry() != Retry::Permanent => false,
-                Err(error) => return Err(error),
-            };
-            if exists {
-                return Ok(vec![here.clone()]);
-            }
+        Ok(Chosen { places, mirrors })
+    }
+
+    /// Whether there is an object where one was looked for.
+    async fn is_there(&self, key: &str, found: &Found) -> Result<bool> {
+        match self.backend(&found.entry.at)?.head(key).await {
+            Ok(head) => Ok(head.is_some()),
+            // A new object would not be put there either.
+            Err(error) if found.version.is_none() && error.retry() != Retry::Permanent => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(chosen)
     }
 
     async fn write(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
         check_key(key)?;
-        let _turn = self.locks.lock(&self.namespace, key).await;
+        let _turn = self.turn(key).await;
         let mut strayed = false;
+        match self.write_until_still(key, &value, &options, &mut strayed).await {
+            // Others may have seen what an earlier attempt left where the object had been.
+            Err(error) if strayed => Err(error.with_retry(Retry::Ambiguous)),
+            result => result,
+        }
+    }
+
+    async fn write_until_still(
+        &self,
+        key: &str,
+        value: &Bytes,
+        options: &StorageOptions,
+        strayed: &mut bool,
+    ) -> Result<Version> {
         for _ in 0..ATTEMPTS {
             let mut found = self.settled(key).await?;
-            let chosen = self.choose(key, &found, value.len() as u64, &options).await?;
+            let chosen = self.choose(key, &found, value.len() as u64, options).await?;
             let mut result = Err(StorageError::unavailable("no backend takes the object"));
-            for (number, name) in chosen.iter().enumerate() {
-                result = self.write_at(key, &mut found, name, &value, &options).await;
-                let next = number + 1 < chosen.len();
+            for (number, name) in chosen.places.iter().enumerate() {
+                let mirrors: Vec<String> =
+                    chosen.mirrors.iter().filter(|mirror| *mirror != name).cloned().collect();
+                result = self.write_at(key, &mut found, (name, &mirrors), value, options).await;
+                let next = number + 1 < chosen.places.len();
                 match &result {
                     // Nothing was written, and another backend may take it.
                     Err(error)
@@ -214,26 +282,24 @@ impl PlacedBackend {
                     _ => break,
                 }
             }
-            match result {
-                Ok(Some(version)) => return Ok(version),
-                Ok(None) => strayed = true,
-                // Others may have seen what an earlier attempt left where the object had been.
-                Err(error) if strayed => return Err(error.with_retry(Retry::Ambiguous)),
-                Err(error) => return Err(error),
+            match result? {
+                Wrote::Done(version) => return Ok(version),
+                Wrote::Overtaken => {}
+                Wrote::Strayed => *strayed = true,
             }
         }
         Err(self.restless())
     }
 
-    /// Writes at a place; `None` when the object was moved away meanwhile.
+    /// Writes at a place, with copies on these mirrors.
     async fn write_at(
         &self,
         key: &str,
         found: &mut Found,
-        name: &str,
+        (name, mirrors): (&str, &[String]),
         value: &Bytes,
         options: &StorageOptions,
-    ) -> Result<Option<Version>> {
+    ) -> Result<Wrote> {
         if found.entry.at != name {
             // What cannot take the object is found out before the object is moved there.
             if let HealthStatus::Critical(reason) = self.backend(name)?.health_check().await {
@@ -241,29 +307,67 @@ impl PlacedBackend {
             }
             *found = self.begin_move(key, found, name).await?;
         }
-        let version = self.put_at(key, name, value, options).await?;
-        let after = self.find(key).await?;
-        if after == *found {
-            return Ok(Some(version));
+        let plain = mirrors.is_empty() && found.entry.copies.is_empty();
+        let (version, unchanged) = if plain {
+            let version = self.put_at(key, name, value, options).await?;
+            (version, self.find(key).await.map(|after| after == *found))
+        } else {
+            let writing = self.mender.while_writing(key);
+            let Some(begun) = self.begin_write(key, found, mirrors).await? else {
+                return Ok(Wrote::Overtaken);
+            };
+            let mut options = options.clone();
+            if let Some(ttl) = options.ttl.take() {
+                // Object and copies expire at the same time.
+                let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+                options.expires_at_ms = Some(self.env.now_ms().saturating_add(ttl_ms));
+            }
+            let version = match self.put_at(key, name, value, &options).await {
+                Ok(version) => version,
+                Err(error) => {
+                    self.abandon_write(key, &begun, found, &error).await;
+                    writing.ended();
+                    return Err(error);
+                }
+            };
+            let ended = self.end_write(key, begun, value, &options, version).await;
+            writing.ended();
+            (version, ended)
+        };
+        // It is written, and whether it is where it is looked for is not known.
+        let unknown = |error: StorageError| error.with_retry(Retry::Ambiguous);
+        if unchanged.map_err(unknown)? {
+            return Ok(Wrote::Done(version));
         }
-        // A move went on meanwhile. It took the write along, or had gone by before it came.
+        self.look_after(key, name, version, options.condition).await.map_err(unknown)
+    }
+
+    /// Finds out what became of a write whose entry was changed meanwhile: a move took it along, or
+    /// had gone by before it came.
+    async fn look_after(
+        &self,
+        key: &str,
+        name: &str,
+        version: Version,
+        condition: Condition,
+    ) -> Result<Wrote> {
         let now = self.settled(key).await?;
         let stays = now.entry.at == name;
         if !stays && self.drop_stray(key, &now, name, version).await? {
-            return Ok(None);
+            return Ok(Wrote::Strayed);
         }
         let head = self.backend(&now.entry.at)?.head(key).await?;
         if head.is_some_and(|head| head.version == version) {
-            return Ok(Some(version));
+            self.distrust(key, now, version).await?;
+            return Ok(Wrote::Done(version));
         }
-        if options.condition == Condition::Always {
-            return Ok(None);
+        if condition == Condition::Always {
+            return Ok(Wrote::Strayed);
         }
         Err(StorageError::conflict(
             "the object was moved and written by others meanwhile, so whether this write was one of \
              them is not known; read it again",
-        )
-        .with_retry(Retry::Ambiguous))
+        ))
     }
 
     /// Writes at a place under a version of this process' clock.
@@ -299,15 +403,33 @@ impl PlacedBackend {
 
     async fn erase(&self, key: &str, condition: Condition) -> Result<bool> {
         check_key(key)?;
-        let _turn = self.locks.lock(&self.namespace, key).await;
+        let _turn = self.turn(key).await;
         let mut removed = false;
+        match self.erase_until_still(key, condition, &mut removed).await {
+            Err(error) if removed => Err(error.with_retry(Retry::Ambiguous)),
+            result => result,
+        }
+    }
+
+    async fn erase_until_still(
+        &self,
+        key: &str,
+        condition: Condition,
+        removed: &mut bool,
+    ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let found = self.settled(key).await?;
+            if !found.entry.copies.is_empty() {
+                match self.erase_copied(key, found, condition, removed).await? {
+                    Some(removed) => return Ok(removed),
+                    None => continue,
+                }
+            }
             let name = &found.entry.at;
             let result = self.backend(name)?.remove(key, condition).await;
             match result {
-                Ok(there) => removed |= there,
-                Err(StorageError::PreconditionFailed(_)) if removed => {}
+                Ok(there) => *removed |= there,
+                Err(StorageError::PreconditionFailed(_)) if *removed => {}
                 Err(StorageError::PreconditionFailed(_)) => {
                     if self.find(key).await? == found {
                         return result.map_err(|error| error.with_backend(name));
@@ -318,7 +440,7 @@ impl PlacedBackend {
             }
             // A move that went on may have taken a copy along.
             if self.find(key).await? == found {
-                return Ok(removed);
+                return Ok(*removed);
             }
         }
         Err(self.restless())
@@ -331,6 +453,7 @@ impl PlacedBackend {
         read: impl Fn(Arc<dyn StorageBackend>) -> F,
     ) -> Result<Option<T>>
     where
+        T: Versioned,
         F: Future<Output = Result<Option<T>>>,
     {
         check_key(key)?;
@@ -356,7 +479,12 @@ impl PlacedBackend {
                         return result.map_err(|error| error.with_backend(seen));
                     }
                 }
-                Err(error) => return Err(error.with_backend(seen)),
+                Err(error) => {
+                    return match self.read_copy(key, &found, &error, &read).await {
+                        Some(answer) => answer.map(Some),
+                        None => Err(error.with_backend(seen)),
+                    };
+                }
             }
         }
         Err(self.restless())

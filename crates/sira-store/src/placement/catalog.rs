@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{ReadOptions, StorageBackend};
+use super::entry::Entry;
+use crate::backend::{ListOptions, ListPage, ReadOptions, StorageBackend};
 use crate::error::{Result, StorageError};
 use crate::limits::NAMESPACE_BYTES_MAX;
 use crate::options::{Condition, StorageOptions};
@@ -18,30 +19,6 @@ const NAMESPACE_PREFIX: &str = "sira.catalog";
 /// Times that a change begins again because another process changed the same thing.
 const ATTEMPTS: usize = 32;
 
-/// Where an object lies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Name of the backend.
-    pub at: String,
-    /// The move that goes on, if one does.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub moving: Option<Moving>,
-}
-
-/// A move that goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moving {
-    /// Name of the backend that the object moves to.
-    pub to: String,
-    /// Number of the process that moves it.
-    pub mover: u64,
-    /// When it began, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
-    /// Version of the copy at the new place; before there is one, what lies there is no object.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub copied: Option<u64>,
-}
-
 /// What is known of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceRecord {
@@ -49,6 +26,9 @@ pub struct NamespaceRecord {
     pub home: String,
     /// Every backend that may hold objects of the namespace, the home included.
     pub used: BTreeSet<String>,
+    /// Every backend that may hold copies of objects that lie on others.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub mirrors: BTreeSet<String>,
 }
 
 /// Where the objects of namespaces lie. Processes that share namespaces share the backend of the
@@ -119,8 +99,11 @@ impl Catalog {
         let entries = self.backend.namespace(&space(namespace)).await?;
         let records = self.backend.namespace(Self::RECORDS).await?;
         let entries = Entries { entries, records, namespace: namespace.into() };
-        let record =
-            NamespaceRecord { home: home.to_owned(), used: BTreeSet::from([home.to_owned()]) };
+        let record = NamespaceRecord {
+            home: home.to_owned(),
+            used: BTreeSet::from([home.to_owned()]),
+            mirrors: BTreeSet::new(),
+        };
         let record = match entries.record().await? {
             Some((known, _)) => known,
             None => match put(&*entries.records, namespace, &record, Condition::IfAbsent).await {
@@ -213,13 +196,36 @@ impl Entries {
         get(&*self.records, &self.namespace).await
     }
 
+    /// A page of the keys that have entries.
+    pub(super) async fn keys(&self, options: ListOptions) -> Result<ListPage> {
+        self.entries.list(options).await
+    }
+
     /// Adds a backend to those that may hold objects.
     pub(super) async fn use_backend(&self, name: &str) -> Result<NamespaceRecord> {
+        self.change_record(|record| record.used.insert(name.to_owned())).await
+    }
+
+    /// Adds backends to those that may hold copies.
+    pub(super) async fn use_mirrors(&self, names: &[String]) -> Result<NamespaceRecord> {
+        self.change_record(|record| {
+            let before = record.mirrors.len();
+            record.mirrors.extend(names.iter().cloned());
+            record.mirrors.len() > before
+        })
+        .await
+    }
+
+    /// Changes the namespace's record by `change`, which says whether it did anything.
+    async fn change_record(
+        &self,
+        change: impl Fn(&mut NamespaceRecord) -> bool,
+    ) -> Result<NamespaceRecord> {
         for _ in 0..ATTEMPTS {
             let Some((mut record, version)) = self.record().await? else {
                 return Err(StorageError::corrupt("the catalog has lost the namespace's record"));
             };
-            if !record.used.insert(name.to_owned()) {
+            if !change(&mut record) {
                 return Ok(record);
             }
             match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version)).await {

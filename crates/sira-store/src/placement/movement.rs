@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::MOVE_LEASE_MS;
 use super::backend::{Found, PlacedBackend};
-use super::catalog::{Entry, Moving};
+use super::entry::{Entry, Moving};
 use crate::backend::ReadOptions;
 use crate::error::{Result, Retry, StorageError};
 use crate::options::{Condition, StorageOptions};
@@ -20,13 +20,27 @@ const WAIT: Duration = Duration::from_millis(2);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 
 impl PlacedBackend {
-    /// Where a key's object lies once no move of it goes on. Under the key's lock.
+    /// Whether what began then counts as given up.
+    pub(super) fn is_over(&self, since_ms: u64) -> bool {
+        since_ms.saturating_add(MOVE_LEASE_MS) <= self.env.now_ms()
+    }
+
+    /// Where a key's object lies once no move of it goes on, and no write of another process to one
+    /// that has copies. Under the key's lock.
     pub(super) async fn settled(&self, key: &str) -> Result<Found> {
         let mut wait = WAIT;
         loop {
             let mut found = self.find(key).await?;
+            if let Some(writing) = &found.entry.copies.writing
+                && writing.writer != self.mover
+                && !self.is_over(writing.since_ms)
+            {
+                tokio::time::sleep(wait).await;
+                wait = wait.saturating_mul(2).min(WAIT_MAX);
+                continue;
+            }
             let Some(moving) = &mut found.entry.moving else { return Ok(found) };
-            let over = moving.since_ms.saturating_add(MOVE_LEASE_MS) <= self.env.now_ms();
+            let over = self.is_over(moving.since_ms);
             // A move of this process that goes on would hold the lock.
             if moving.mover == self.mover {
                 self.finish_move(key, found).await?;
@@ -48,7 +62,11 @@ impl PlacedBackend {
             since_ms: self.env.now_ms(),
             copied: None,
         };
-        let entry = Entry { at: found.entry.at.clone(), moving: Some(moving) };
+        // A move changes no version, so copies stay what they are, but for one at the new place.
+        let mut copies = found.entry.copies.clone();
+        copies.writing = None;
+        copies.forget(to);
+        let entry = Entry { at: found.entry.at.clone(), moving: Some(moving), copies };
         let version = self.entries.replace(key, &entry, found.version).await?;
         Ok(version.map(|version| Found { entry, version: Some(version) }))
     }
@@ -90,7 +108,8 @@ impl PlacedBackend {
 
     /// Ends a move: the object is at the new place, or where it was.
     async fn release(&self, key: &str, claimed: Found, at: Option<String>) -> Result<Found> {
-        let entry = Entry { at: at.unwrap_or(claimed.entry.at), moving: None };
+        let Entry { at: before, copies, .. } = claimed.entry;
+        let entry = Entry { at: at.unwrap_or(before), moving: None, copies };
         match self.entries.replace(key, &entry, claimed.version).await? {
             Some(version) => Ok(Found { entry, version: Some(version) }),
             None => Err(self.restless()),
@@ -126,7 +145,13 @@ impl PlacedBackend {
         for _ in 0..COPY_ATTEMPTS {
             let copied = found.entry.moving.as_ref().and_then(|moving| moving.copied);
             let read = source.read(key, ReadOptions::default()).await;
-            let Some(object) = read.map_err(|error| error.with_backend(&from))? else {
+            // Where the copy may be all that there is, the old place is not gone back to.
+            let unknown = |error: StorageError| match copied {
+                Some(_) => error.with_retry(Retry::Ambiguous),
+                None => error,
+            };
+            let read = read.map_err(|error| unknown(error.with_backend(&from)));
+            let Some(object) = read? else {
                 if copied.is_none() {
                     self.clear(key, to, None).await?;
                 }
@@ -166,7 +191,7 @@ impl PlacedBackend {
     }
 
     /// Removes what lies at the new place of a move, if it is not older than what comes.
-    async fn clear(&self, key: &str, to: &str, comes: Option<Version>) -> Result<()> {
+    pub(super) async fn clear(&self, key: &str, to: &str, comes: Option<Version>) -> Result<()> {
         let target = self.backend(to)?;
         loop {
             let head = target.head(key).await.map_err(|error| error.with_backend(to))?;

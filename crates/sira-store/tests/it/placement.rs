@@ -2,6 +2,8 @@
 //! register may do.
 
 mod check;
+pub(crate) mod flaky;
+mod mirrors;
 mod world;
 
 use std::collections::BTreeMap;
@@ -11,7 +13,7 @@ use sira_store::conformance::{self, ConformanceOptions};
 use sira_store::driver::{Area, DriverBackend};
 use sira_store::env::SystemEnv;
 use sira_store::placement::{Catalog, PlacedBackend, PlacementPolicy, PlacementRequest};
-use sira_store::router::{DataPattern, StorageRouter};
+use sira_store::router::{DataPattern, Route, StorageRouter};
 use sira_store::{Condition, StorageBackend, StorageError, StorageOptions};
 
 use crate::driver::memory::{Kind, MemoryDriver};
@@ -22,13 +24,13 @@ use world::{Scenario, run};
 struct ByKey;
 
 impl PlacementPolicy for ByKey {
-    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
+    fn choose(&self, request: &PlacementRequest<'_>) -> Route {
         let sum: usize = request.key.bytes().map(usize::from).sum();
         let mut names = request.backends.to_vec();
         let first = sum % names.len();
         names.rotate_left(first);
         names.truncate(1 + sum % 2);
-        names
+        Route::to(names)
     }
 }
 
@@ -37,8 +39,8 @@ impl PlacementPolicy for ByKey {
 struct Only(&'static str);
 
 impl PlacementPolicy for Only {
-    fn choose(&self, _: &PlacementRequest<'_>) -> Vec<String> {
-        vec![self.0.to_owned()]
+    fn choose(&self, _: &PlacementRequest<'_>) -> Route {
+        Route::to([self.0])
     }
 }
 
@@ -191,22 +193,37 @@ fn all_hold(scenario: Scenario) {
 
 #[test]
 fn within_one_process_histories_are_linearizable() {
-    all_hold(Scenario { gateways: 1, crashes: false });
+    all_hold(Scenario::of(1));
 }
 
 #[test]
 fn crashes_between_catalog_and_data_lose_nothing() {
-    all_hold(Scenario { gateways: 1, crashes: true });
+    all_hold(Scenario { crashes: true, ..Scenario::of(1) });
 }
 
 #[test]
 fn processes_that_share_a_catalog_lose_nothing() {
-    all_hold(Scenario { gateways: 3, crashes: true });
+    all_hold(Scenario { crashes: true, ..Scenario::of(3) });
+}
+
+#[test]
+fn copies_are_never_older_than_what_was_acknowledged() {
+    all_hold(Scenario { mirrors: true, outages: true, ..Scenario::of(1) });
+}
+
+#[test]
+fn copies_outlast_crashes() {
+    all_hold(Scenario { mirrors: true, outages: true, crashes: true, ..Scenario::of(1) });
+}
+
+#[test]
+fn processes_that_share_copies_lose_nothing() {
+    all_hold(Scenario { mirrors: true, outages: true, crashes: true, ..Scenario::of(3) });
 }
 
 #[test]
 fn the_same_seed_gives_the_same_history() {
-    let scenario = Scenario { gateways: 3, crashes: true };
+    let scenario = Scenario { mirrors: true, outages: true, crashes: true, ..Scenario::of(3) };
     for seed in 0..20 {
         assert_eq!(world::history(scenario, seed), world::history(scenario, seed));
     }

@@ -5,24 +5,28 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sira_store::driver::DriverBackend;
 use sira_store::env::{Env, SeededRandom, SimEnv};
 use sira_store::placement::{
     Catalog, MOVE_LEASE_MS, PlacedBackend, PlacementPolicy, PlacementRequest,
 };
+use sira_store::router::Route;
 use sira_store::{
     Condition, ReadOptions, Retry, StorageBackend, StorageError, StorageOptions, Version,
 };
 use tokio::task::LocalSet;
 
 use super::check::{Call, What, linearizable, regular};
+use super::flaky::{Flaky, Outage};
 use crate::driver::memory::{Kind, MemoryDriver};
 
 const KEYS: [&str; 2] = ["k", "l"];
 const BACKENDS: [&str; 3] = ["a", "b", "c"];
 const CLIENTS: usize = 2;
 const OPERATIONS: usize = 6;
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a history is made of.
 #[derive(Debug, Clone, Copy)]
@@ -31,20 +35,41 @@ pub(super) struct Scenario {
     pub(super) gateways: usize,
     /// Whether processes die in the middle of what they do.
     pub(super) crashes: bool,
+    /// Whether objects have copies.
+    pub(super) mirrors: bool,
+    /// Whether backends and catalog go away for a while.
+    pub(super) outages: bool,
+}
+
+impl Scenario {
+    /// Processes that do not die, over backends that stay, without copies.
+    pub(super) const fn of(gateways: usize) -> Self {
+        Self { gateways, crashes: false, mirrors: false, outages: false }
+    }
 }
 
 /// Chooses anew each time, from random numbers.
 #[derive(Debug)]
-struct Whim(parking_lot::Mutex<SeededRandom>);
+struct Whim {
+    random: parking_lot::Mutex<SeededRandom>,
+    mirrors: bool,
+}
 
 impl PlacementPolicy for Whim {
-    fn choose(&self, request: &PlacementRequest<'_>) -> Vec<String> {
-        let mut random = self.0.lock();
+    fn choose(&self, request: &PlacementRequest<'_>) -> Route {
+        let mut random = self.random.lock();
         let mut names = request.backends.to_vec();
         let first = (random.next_u64() % names.len() as u64) as usize;
         names.rotate_left(first);
         names.truncate(1 + (random.next_u64() % 3) as usize);
-        names
+        let mut route = Route::to(names);
+        if self.mirrors {
+            let wanted = random.next_u64();
+            let mirrors = request.backends.iter().enumerate();
+            let mirrors = mirrors.filter(|(at, _)| wanted >> at & 1 == 1 && wanted & 24 != 0);
+            route.mirrors = mirrors.map(|(_, name)| name.clone()).collect();
+        }
+        route
     }
 }
 
@@ -55,19 +80,24 @@ struct World {
     env: Arc<SimEnv>,
     catalog: MemoryDriver,
     data: BTreeMap<String, MemoryDriver>,
+    mirrors: bool,
+    /// Of the backends, then of the catalog.
+    outages: [Outage; 4],
     /// Orders what callers see.
     time: Rc<AtomicU64>,
     calls: Calls,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, mirrors: bool) -> Self {
         let kind = || Kind { pauses: Some(seed), ..Kind::default() };
         let data = BACKENDS.map(|name| (name.to_owned(), MemoryDriver::new(kind())));
         Self {
             env: Arc::new(SimEnv::new(seed, 1_700_000_000_000)),
             catalog: MemoryDriver::new(kind()),
             data: data.into(),
+            mirrors,
+            outages: Default::default(),
             time: Rc::default(),
             calls: Rc::default(),
         }
@@ -75,12 +105,19 @@ impl World {
 
     async fn gateway(&self) -> PlacedBackend {
         let env = || Arc::clone(&self.env) as Arc<dyn Env>;
-        let catalog = Arc::new(DriverBackend::with_env(self.catalog.clone(), env()));
-        let backends = self.data.iter().map(|(name, driver)| {
-            let backend = DriverBackend::with_env(driver.clone(), env());
-            (name.clone(), Arc::new(backend) as Arc<dyn StorageBackend>)
-        });
-        let whim = Whim(parking_lot::Mutex::new(SeededRandom::new(self.env.random_u64())));
+        let flaky = |driver: &MemoryDriver, outage: &Outage| {
+            let inner = Arc::new(DriverBackend::with_env(driver.clone(), env()));
+            Arc::new(Flaky { inner, outage: outage.clone() }) as Arc<dyn StorageBackend>
+        };
+        let [outages @ .., of_catalog] = &self.outages;
+        let catalog = flaky(&self.catalog, of_catalog);
+        let backends = self
+            .data
+            .iter()
+            .zip(outages)
+            .map(|((name, driver), outage)| (name.clone(), flaky(driver, outage)));
+        let random = SeededRandom::new(self.env.random_u64());
+        let whim = Whim { random: parking_lot::Mutex::new(random), mirrors: self.mirrors };
         PlacedBackend::open(
             &Catalog::new(catalog).unwrap(),
             "n",
@@ -91,6 +128,10 @@ impl World {
         )
         .await
         .unwrap()
+    }
+
+    fn end_outages(&self) {
+        self.outages.iter().for_each(|outage| outage.set(false));
     }
 
     /// Lets what dead processes left under way come to its end, and their leases run out.
@@ -125,20 +166,32 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
         .build()
         .unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let world = World::new(seed);
+        let world = World::new(seed, scenario.mirrors);
         let mut random = SeededRandom::new(seed);
+        // Leases run out where everybody waits for one.
+        let env = Arc::clone(&world.env);
+        let clock = tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                env.advance_ms(TICK.as_millis() as u64);
+            }
+        });
         let rounds = if scenario.crashes { 2 } else { 1 };
         for round in 0..rounds {
             let mut clients = Vec::new();
+            let mut gateways = Vec::new();
             for _ in 0..scenario.gateways {
-                let gateway = Rc::new(world.gateway().await);
+                gateways.push(Rc::new(world.gateway().await));
+            }
+            for gateway in &gateways {
                 for _ in 0..CLIENTS {
                     clients.push(tokio::task::spawn_local(client(
-                        Rc::clone(&gateway),
+                        Rc::clone(gateway),
                         Arc::clone(&world.env),
                         SeededRandom::new(random.next_u64()),
                         Rc::clone(&world.time),
                         Rc::clone(&world.calls),
+                        if scenario.outages { world.outages.to_vec() } else { Vec::new() },
                     )));
                 }
             }
@@ -151,15 +204,44 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
             for client in clients {
                 let _ = client.await;
             }
+            world.end_outages();
             world.pass_time().await;
         }
-        // What is there in the end, as two readers after each other see it.
+        // What is there in the end, as two readers after each other see it, and as it is without the
+        // backends of the objects.
         let reader = Rc::new(world.gateway().await);
         for key in KEYS.into_iter().chain(KEYS) {
             read(&reader, key, &world.time, &world.calls).await;
         }
+        if scenario.mirrors {
+            for key in KEYS {
+                without_its_backend(&world, &reader, key).await;
+            }
+        }
+        clock.abort();
         world.calls.take()
     })
+}
+
+/// Reads a key while the backend of its object is away: before copies are mended, and after.
+async fn without_its_backend(world: &World, reader: &PlacedBackend, key: &'static str) {
+    // Ends a move that was given up.
+    let place = reader.place(key).await.unwrap();
+    reader.relocate(key, &place).await.unwrap();
+    let outage = &world.outages[BACKENDS.iter().position(|name| *name == place).unwrap()];
+    outage.set(true);
+    read(reader, key, &world.time, &world.calls).await;
+    outage.set(false);
+    let newest = read(reader, key, &world.time, &world.calls).await;
+    assert!(reader.mend(key).await.unwrap(), "{key}: copies stay behind");
+    let copies = reader.copies(key).await.unwrap();
+    assert!(copies.is_level(), "{key}: {copies:?}");
+    if newest.is_some() && !copies.on.is_empty() {
+        outage.set(true);
+        let copied = read(reader, key, &world.time, &world.calls).await;
+        outage.set(false);
+        assert_eq!(copied, newest, "{key}: a copy that is level is not read");
+    }
 }
 
 /// Puts a call on record before it begins, as one without an answer, and tells its number.
@@ -217,14 +299,21 @@ async fn client(
     mut random: SeededRandom,
     time: Rc<AtomicU64>,
     calls: Calls,
+    outages: Vec<Outage>,
 ) {
     for _ in 0..OPERATIONS {
+        if !outages.is_empty() {
+            let at = (random.next_u64() % 8) as usize;
+            outages.get(at).into_iter().for_each(|outage| outage.set(true));
+            let at = (random.next_u64() % 6) as usize;
+            outages.get(at).into_iter().for_each(|outage| outage.set(false));
+        }
         // Versions are told apart by the clock first, so it must not stand still.
         env.advance_ms(random.next_u64() % 2);
         let key = KEYS[(random.next_u64() % 2) as usize];
         let value = time.load(Ordering::Relaxed) << 20 | random.next_u64() >> 48 << 4 | 1;
         let bytes = bytes::Bytes::copy_from_slice(&value.to_le_bytes());
-        match random.next_u64() % 8 {
+        match random.next_u64() % 9 {
             0 | 1 => drop(read(&gateway, key, &time, &calls).await),
             2 | 3 => {
                 let number = begin(&calls, &time, key, What::Write(value));
@@ -247,6 +336,7 @@ async fn client(
                 let result = gateway.delete(key).await.map(|_| 0);
                 finish(result, &calls, &time, key, number, What::Delete);
             }
+            7 => drop(gateway.mend(key).await),
             _ => {
                 let to = BACKENDS[(random.next_u64() % 3) as usize];
                 let _ = gateway.relocate(key, to).await;
