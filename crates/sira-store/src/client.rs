@@ -6,6 +6,7 @@ mod movement;
 mod observe;
 mod plan;
 mod relocation;
+mod shadow;
 mod shared;
 mod syncing;
 mod view;
@@ -23,6 +24,7 @@ use crate::blocking::Blocking;
 use crate::error::{Result, StorageError};
 use crate::key::check_key;
 use crate::options::{Condition, StorageOptions};
+use crate::placement::CopyFigures;
 use crate::version::Version;
 
 pub use explain::Whereabouts;
@@ -139,6 +141,12 @@ impl StorageClient {
     #[must_use]
     pub fn plan(&self) -> Arc<StoragePlan> {
         self.shared.plan()
+    }
+
+    /// What came of copies on mirrors and of shadows since the start, whatever the plans were.
+    #[must_use]
+    pub fn copy_figures(&self) -> &CopyFigures {
+        &self.shared.figures
     }
 
     /// Replaces everything that this client and its clones go by, as one step: operations that begin

@@ -88,6 +88,7 @@ pub struct StorageRouter {
     strategies: Vec<Box<dyn RoutingStrategy>>,
     patterns: DataPatterns,
     default_backend: Option<String>,
+    region: Option<String>,
     recorder: Arc<StatsRecorder>,
     performance: PerformanceBased,
     cost: CostBased,
@@ -108,6 +109,7 @@ impl StorageRouter {
             strategies: Vec::new(),
             patterns: DataPatterns::new(),
             default_backend: None,
+            region: None,
             recorder,
             // Asked by name only: a question is not answered by chance.
             performance: PerformanceBased::new(&*env).with_exploration(0.0),
@@ -142,6 +144,23 @@ impl StorageRouter {
         self.default_backend = Some(backend.into());
     }
 
+    /// Sets the region of requests that name none: that of the process, mostly.
+    pub fn set_region(&mut self, region: impl Into<String>) {
+        self.region = Some(region.into());
+    }
+
+    /// The backends that rules may name as mirrors.
+    #[must_use]
+    pub fn mirrors(&self) -> std::collections::BTreeSet<String> {
+        self.rules().flat_map(RoutingStrategy::mirrors).collect()
+    }
+
+    /// Whether any rule may name shadows.
+    #[must_use]
+    pub fn has_shadows(&self) -> bool {
+        self.rules().any(RoutingStrategy::has_shadows)
+    }
+
     /// Sets the time between two snapshots of the statistics: for so long the strategies that
     /// compare stay with what they know.
     pub fn set_rebalance_interval(&self, interval: Duration) {
@@ -161,6 +180,7 @@ impl StorageRouter {
     #[must_use]
     pub fn route(&self, request: &RouteRequest<'_>) -> Route {
         let stats = self.stats();
+        let request = &self.from_here(request);
         for strategy in self.rules() {
             let route = strategy.route(request, &stats);
             if let Some(mut route) = route.and_then(|route| route.limited_to(request)) {
@@ -175,7 +195,7 @@ impl StorageRouter {
     /// hold to be best.
     #[must_use]
     pub fn explain(&self, request: &RouteRequest<'_>) -> Explanation {
-        let request = RouteRequest { explain: true, ..*request };
+        let request = RouteRequest { explain: true, ..self.from_here(request) };
         let stats = self.stats();
         let mut answers: Vec<Answer> = Vec::new();
         for strategy in self.rules() {
@@ -199,6 +219,8 @@ impl StorageRouter {
 
     /// Learns what came of an operation.
     pub fn record(&self, outcome: &RouteOutcome<'_>) {
+        let region = outcome.region.or(self.region.as_deref());
+        let outcome = &RouteOutcome { region, ..*outcome };
         self.recorder.record(outcome);
         for strategy in &self.strategies {
             strategy.observe(outcome);
@@ -233,6 +255,10 @@ impl StorageRouter {
     #[must_use]
     pub fn data_type_based_routing(&self, key: &str, options: &StorageOptions) -> Option<String> {
         self.patterns.select_backend(key, options, &self.stats())
+    }
+
+    fn from_here<'a>(&'a self, request: &RouteRequest<'a>) -> RouteRequest<'a> {
+        RouteRequest { region: request.region.or(self.region.as_deref()), ..*request }
     }
 
     fn rules(&self) -> impl Iterator<Item = &dyn RoutingStrategy> {

@@ -7,6 +7,7 @@ mod namespaces;
 mod reader;
 mod routing;
 mod shown;
+mod strategies;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -70,12 +70,22 @@ fn text(at: &Location, found: &Value) -> String {
         names.collect::<Vec<_>>().join(", else ")
     };
     let mut out = format!(
-        "object    {at}\nlies on   {}\ngoes to   {}\nbecause   {}: {}",
+        "object    {at}\nlies on   {}\ngoes to   {}",
         field("lies_on"),
         printable(&names(&found["goes_to"])),
-        field("rule"),
-        field("reason"),
     );
+    for (label, name) in [
+        ("copies", "has_copies_on"),
+        ("behind", "behind_on"),
+        ("copied to", "copies_on"),
+        ("compared", "compared_with"),
+    ] {
+        let list = names(&found[name]).replace(", else ", ", ");
+        if !list.is_empty() {
+            let _ = write!(out, "\n{label:<9} {}", printable(&list));
+        }
+    }
+    let _ = write!(out, "\nbecause   {}: {}", field("rule"), field("reason"));
     for answer in found["answers"].as_array().into_iter().flatten() {
         let rule = answer["rule"].as_str().unwrap_or_default();
         let route = &answer["route"];

@@ -247,6 +247,7 @@ impl App {
             writer(&mut out);
         }
         self.0.collector.write(&mut out);
+        self.0.client.copy_figures().write(&mut out);
         self.0.monitor.write(&mut out);
         let stats = self.0.store.stats().await?;
         for (name, help, value) in [

@@ -8,7 +8,8 @@ use crate::env::{Env, SystemEnv};
 use crate::error::Result;
 use crate::key::check_key;
 use crate::options::StorageOptions;
-use crate::router::{Answer, RouteRequest};
+use crate::placement::Copies;
+use crate::router::{Answer, Route, RouteRequest};
 
 /// Where an object lies, where its next write would go, and why.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -21,6 +22,14 @@ pub struct Whereabouts {
     pub lies_on: String,
     /// Backends for its next write, the best first. An object that lies on one of them stays there.
     pub goes_to: Vec<String>,
+    /// Backends that get a copy of it.
+    pub copies_on: Vec<String>,
+    /// Backends that are compared, and never served from.
+    pub compared_with: Vec<String>,
+    /// Backends that hold a copy of the object as it is.
+    pub has_copies_on: Vec<String>,
+    /// Backends whose copy of the object is behind.
+    pub behind_on: Vec<String>,
     /// Rule that chose them.
     pub rule: String,
     /// Why, in words.
@@ -35,6 +44,16 @@ impl fmt::Display for Whereabouts {
         writeln!(f, "object    {namespace}/{key}")?;
         writeln!(f, "lies on   {lies_on}")?;
         writeln!(f, "goes to   {}", goes_to.join(", else "))?;
+        for (label, names) in [
+            ("copies", &self.has_copies_on),
+            ("behind", &self.behind_on),
+            ("copied to", &self.copies_on),
+            ("compared", &self.compared_with),
+        ] {
+            if !names.is_empty() {
+                writeln!(f, "{label:<9} {}", names.join(", "))?;
+            }
+        }
         write!(f, "because   {rule}: {reason}")?;
         for answer in &self.answers {
             write!(f, "\n  {:<14} ", answer.rule)?;
@@ -70,17 +89,25 @@ impl StorageClient {
         let plan = self.plan();
         let namespace = self.name();
         let (home, _) = plan.home(namespace)?;
-        let lies_on = match &view.placed {
-            Some(placed) => placed.place(key).await?,
-            None => home.to_owned(),
+        let (lies_on, copies) = match &view.placed {
+            Some(placed) => (placed.place(key).await?, placed.copies(key).await?),
+            None => (home.to_owned(), Copies::default()),
         };
-        let found = |goes_to: Vec<String>, rule: &str, reason: String, answers| Whereabouts {
+        let held = |level: bool| {
+            let held = copies.on.iter().filter(move |(_, version)| version.is_some() == level);
+            held.map(|(name, _)| name.clone()).collect()
+        };
+        let found = |route: Route, answers| Whereabouts {
             namespace: namespace.to_owned(),
             key: key.to_owned(),
             lies_on: lies_on.clone(),
-            goes_to,
-            rule: rule.to_owned(),
-            reason,
+            goes_to: route.backends,
+            copies_on: route.mirrors,
+            compared_with: route.shadows,
+            has_copies_on: held(true),
+            behind_on: held(false),
+            rule: route.rule,
+            reason: route.reason,
             answers,
         };
         let policy = plan.namespaces.get(namespace);
@@ -88,7 +115,8 @@ impl StorageClient {
         let router = plan.router.as_ref().filter(|_| view.placed.is_some() && own.len() != 1);
         let Some(router) = router else {
             let (goes_to, reason) = fixed(&plan, namespace, own, home);
-            return Ok(found(goes_to, "namespace", reason, Vec::new()));
+            let rule = "namespace".to_owned();
+            return Ok(found(Route { rule, ..Route::to(goes_to).because(reason) }, Vec::new()));
         };
         let candidates: Vec<String> =
             if own.is_empty() { plan.backends.keys().cloned().collect() } else { own.to_vec() };
@@ -99,8 +127,7 @@ impl StorageClient {
             candidates: &candidates,
             ..RouteRequest::new(key, options)
         });
-        let chosen = explanation.chosen;
-        Ok(found(chosen.backends, &chosen.rule, chosen.reason, explanation.answers))
+        Ok(found(explanation.chosen, explanation.answers))
     }
 }
 

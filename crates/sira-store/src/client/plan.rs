@@ -75,8 +75,8 @@ impl StoragePlan {
     /// [`StorageError::NotFound`] for the name of a backend that there is not,
     /// [`StorageError::InvalidInput`] for a name that can name no namespace, a namespace with
     /// several backends and no catalog, a direct one that asks for more, a router without a catalog,
-    /// and a key that the keyring does
-    /// not have.
+    /// and a key that the keyring does not have; [`StorageError::Unsupported`] for a mirror on a
+    /// backend that takes no conditions or no versions that are given.
     pub fn check(&self) -> Result<()> {
         if let Some(name) = &self.default_backend {
             self.find(name)?;
@@ -86,6 +86,17 @@ impl StoragePlan {
                 "a router spreads objects over backends, and without a catalog they are not found \
                  again: give the plan a catalog",
             ));
+        }
+        for name in self.router.iter().flat_map(|router| router.mirrors()) {
+            let capabilities = self.find(&name)?.capabilities();
+            if !(capabilities.conditional && capabilities.exact_versions) {
+                return Err(StorageError::unsupported(format!(
+                    "{} cannot hold copies of objects that lie elsewhere: they take conditions and \
+                     versions that are given; name another mirror",
+                    capabilities.name
+                ))
+                .with_backend(name));
+            }
         }
         self.seal.check(&self.keyring)?;
         for (namespace, policy) in &self.namespaces {

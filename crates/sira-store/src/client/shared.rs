@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::plan::StoragePlan;
 use super::view::View;
 use crate::error::Result;
+use crate::placement::CopyFigures;
 
 /// What clones of a client share.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct Shared {
     /// before, and those that stood in for them; as long as one is in use, a cache of the same
     /// namespace would not hear of the writes that go through it.
     elders: Mutex<Vec<(String, Weak<View>)>>,
+    /// What comes of copies, whatever the plan.
+    pub(super) figures: Arc<CopyFigures>,
 }
 
 /// A plan and its views, by namespace.
@@ -55,7 +58,8 @@ impl Shared {
             }
             let current = arc_swap::Guard::into_inner(current);
             let alone = !has_elders(&mut self.elders.lock(), namespace);
-            let view = Arc::new(View::compose(&current.plan, namespace, alone).await?);
+            let composed = View::compose(&current.plan, namespace, alone, &self.figures).await?;
+            let view = Arc::new(composed);
             let mut elders = self.elders.lock();
             if !Arc::ptr_eq(&self.current.load(), &current) {
                 continue;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::choice::Choice;
 use super::observe::Observer;
 use super::plan::{NamespacePolicy, StoragePlan};
+use super::shadow::ShadowedBackend;
 use crate::backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListOptions, ListPage,
     Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
@@ -21,7 +22,7 @@ use crate::env::SystemEnv;
 use crate::error::Result;
 use crate::layers::Layered;
 use crate::options::{Condition, Durability, StorageOptions};
-use crate::placement::{Catalog, PlacedBackend};
+use crate::placement::{Catalog, CopyFigures, PlacedBackend};
 use crate::sealing::SealingBackend;
 use crate::version::Version;
 
@@ -48,6 +49,7 @@ impl View {
         plan: &StoragePlan,
         namespace: &str,
         may_cache: bool,
+        figures: &Arc<CopyFigures>,
     ) -> Result<Self> {
         let unchanged = NamespacePolicy::default();
         let policy = plan.namespaces.get(namespace).unwrap_or(&unchanged);
@@ -62,8 +64,15 @@ impl View {
             }
             Some(catalog) => {
                 let placed = place(plan, catalog, policy, namespace, home).await?;
-                let placed = Arc::new(placed);
-                (Arc::clone(&placed) as Arc<dyn StorageBackend>, None, Some(placed))
+                let placed = Arc::new(placed.with_figures(Arc::clone(figures)));
+                placed.keep_mended();
+                let mut backend = Arc::clone(&placed) as Arc<dyn StorageBackend>;
+                if let (Some(router), false) = (&plan.router, policy.backends.len() == 1) {
+                    let own = &policy.backends;
+                    let (all, inner) = (&plan.backends, backend);
+                    backend = ShadowedBackend::around(inner, namespace, router, all, own, figures);
+                }
+                (backend, None, Some(placed))
             }
         };
         let seal = plan.seal_of(namespace);

@@ -64,6 +64,13 @@ impl Catalog {
         namespace.starts_with(NAMESPACE_PREFIX)
     }
 
+    /// Name of the namespace in which a backend keeps what it repeats of another namespace as a
+    /// shadow.
+    #[must_use]
+    pub fn shadow_of(namespace: &str) -> String {
+        named("shadow", namespace)
+    }
+
     /// What is known of a namespace; `None` before the first operation in it.
     ///
     /// # Errors
@@ -121,7 +128,12 @@ impl Catalog {
 
 /// Name of the namespace that holds the entries of another.
 fn space(namespace: &str) -> String {
-    let name = format!("{NAMESPACE_PREFIX}.entries.{namespace}");
+    named("entries", namespace)
+}
+
+/// Name of a namespace of the catalog's that is about another.
+fn named(part: &str, namespace: &str) -> String {
+    let name = format!("{NAMESPACE_PREFIX}.{part}.{namespace}");
     if name.len() <= NAMESPACE_BYTES_MAX {
         return name;
     }

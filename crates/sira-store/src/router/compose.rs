@@ -61,6 +61,11 @@ fn answers<'a>(
     })
 }
 
+/// Whether a key is among the part of the keys that a shadow is asked for.
+pub(super) fn is_compared(request: &RouteRequest<'_>, part: f64) -> bool {
+    unit(stable_hash(&[request.namespace, request.key, "shadow"])) < part
+}
+
 fn tell(strategies: &Strategies, outcome: &RouteOutcome<'_>) {
     for strategy in strategies {
         strategy.observe(outcome);
@@ -91,6 +96,14 @@ impl RoutingStrategy for First {
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         tell(&self.0, outcome);
     }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.0.iter().flat_map(|strategy| strategy.mirrors()).collect()
+    }
+
+    fn has_shadows(&self) -> bool {
+        self.0.iter().any(|strategy| strategy.has_shadows())
+    }
 }
 
 impl RoutingStrategy for FallbackChain {
@@ -119,6 +132,14 @@ impl RoutingStrategy for FallbackChain {
 
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         tell(&self.0, outcome);
+    }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.0.iter().flat_map(|strategy| strategy.mirrors()).collect()
+    }
+
+    fn has_shadows(&self) -> bool {
+        self.0.iter().any(|strategy| strategy.has_shadows())
     }
 }
 
@@ -157,6 +178,14 @@ impl RoutingStrategy for AllOf {
 
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         tell(&self.0, outcome);
+    }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.0.iter().flat_map(|strategy| strategy.mirrors()).collect()
+    }
+
+    fn has_shadows(&self) -> bool {
+        self.0.iter().any(|strategy| strategy.has_shadows())
     }
 }
 
@@ -201,6 +230,14 @@ impl RoutingStrategy for Mirror {
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         self.inner.observe(outcome);
     }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.inner.mirrors().into_iter().chain(self.to.iter().cloned()).collect()
+    }
+
+    fn has_shadows(&self) -> bool {
+        self.inner.has_shadows()
+    }
 }
 
 impl RoutingStrategy for Shadow {
@@ -212,8 +249,7 @@ impl RoutingStrategy for Shadow {
 
     fn route(&self, request: &RouteRequest<'_>, stats: &RoutingStats) -> Option<Route> {
         let mut route = self.inner.route(request, stats)?.limited_to(request)?;
-        let compared = unit(stable_hash(&[request.namespace, request.key, "shadow"])) < self.part;
-        if compared && route.first() != Some(&self.to) {
+        if is_compared(request, self.part) && route.first() != Some(&self.to) {
             add_new(&mut route.shadows, vec![self.to.clone()]);
         }
         Some(route)
@@ -221,5 +257,13 @@ impl RoutingStrategy for Shadow {
 
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         self.inner.observe(outcome);
+    }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.inner.mirrors()
+    }
+
+    fn has_shadows(&self) -> bool {
+        true
     }
 }

@@ -3,12 +3,13 @@
 use crate::error::Result;
 use crate::pattern::KeyPattern;
 
+use super::compose::is_compared;
 use super::request::{Route, RouteRequest};
 use super::stats::RoutingStats;
 use super::strategy::{RoutingStrategy, simple_form};
 
 /// Where the objects go whose keys match a pattern.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataPattern {
     /// Backend for the objects.
@@ -20,6 +21,13 @@ pub struct DataPattern {
     /// Backends that get a copy.
     #[serde(default, rename = "mirrors")]
     pub mirror_backends: Vec<String>,
+    /// Backend that is compared, and never served from.
+    #[serde(default, rename = "shadow")]
+    pub shadow_backend: Option<String>,
+    /// Part of the keys that are compared, from 0 to 1, always the same keys; all of them where
+    /// nothing is said.
+    #[serde(default)]
+    pub shadow_part: Option<f64>,
     /// The pattern counts only for values of at least this many bytes.
     #[serde(default)]
     pub size_min: Option<u64>,
@@ -108,6 +116,19 @@ impl RoutingStrategy for DataPatterns {
         let mut route = Route::to(backends.cloned())
             .because(request.reason(|| format!("the key matches the pattern {pattern}")));
         route.mirrors.clone_from(&data.mirror_backends);
+        if let Some(shadow) = &data.shadow_backend
+            && is_compared(request, data.shadow_part.unwrap_or(1.0))
+        {
+            route.shadows.push(shadow.clone());
+        }
         Some(route)
+    }
+
+    fn mirrors(&self) -> Vec<String> {
+        self.patterns.iter().flat_map(|(_, data)| data.mirror_backends.iter().cloned()).collect()
+    }
+
+    fn has_shadows(&self) -> bool {
+        self.patterns.iter().any(|(_, data)| data.shadow_backend.is_some())
     }
 }

@@ -61,6 +61,16 @@ pub trait RoutingStrategy: Send + Sync + fmt::Debug {
     fn observe(&self, outcome: &RouteOutcome<'_>) {
         let _ = outcome;
     }
+
+    /// The backends that its answers may name as mirrors, for a plan to check.
+    fn mirrors(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether any of its answers may name shadows. Where no strategy's may, nobody asks for them.
+    fn has_shadows(&self) -> bool {
+        false
+    }
 }
 
 /// The simple form of a strategy that is written in the full form.

@@ -10,6 +10,7 @@
 
 mod cache;
 mod client;
+mod client_copies;
 mod client_sync;
 mod conformance;
 mod driver;

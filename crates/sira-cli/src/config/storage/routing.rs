@@ -17,6 +17,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::reader::{Entry, Reader, take};
+use super::strategies::{self, Composition};
 use super::{EMBEDDED, Found};
 
 /// Which backend an object goes to: the first rule that holds, then the pattern that says most about
@@ -25,6 +26,12 @@ use super::{EMBEDDED, Found};
 pub struct RoutingConfig {
     /// What chooses among the backends where neither a rule nor a pattern does.
     pub strategy: Strategy,
+    /// Name of the strategy of `compositions` that does so in its place.
+    pub composed: Option<String>,
+    /// Strategies made of others.
+    pub compositions: BTreeMap<String, Composition>,
+    /// Region of this process, from which callers count as coming.
+    pub region: Option<String>,
     /// Bounds of [`Strategy::Sla`].
     pub sla: SlaConfig,
     /// Time between two snapshots of the statistics.
@@ -38,8 +45,7 @@ pub struct RoutingConfig {
 }
 
 /// What chooses among the backends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum Strategy {
     /// Nothing but rules and patterns.
@@ -110,6 +116,7 @@ impl RoutingConfig {
             router.add_strategy(strategy);
         }
         router.set_default_backend(default_backend);
+        self.settle(&mut router);
         Ok(router)
     }
 
@@ -126,43 +133,47 @@ impl RoutingConfig {
             }
             strategies.push(Box::new(rules));
         }
-        if !self.patterns.is_empty() {
-            let mut patterns = DataPatterns::new();
-            for (pattern, data) in &self.patterns {
-                patterns.add(pattern, data.clone())?;
+        strategies.extend(self.simple(Strategy::Patterns, env)?);
+        self.add_composed(&mut strategies, env)?;
+        Ok(strategies)
+    }
+
+    /// A strategy that is not made of others; `None` for patterns where there are none.
+    pub(super) fn simple(
+        &self,
+        strategy: Strategy,
+        env: &dyn Env,
+    ) -> sira_store::Result<Option<Box<dyn RoutingStrategy>>> {
+        let strategy: Box<dyn RoutingStrategy> = match strategy {
+            Strategy::Patterns if self.patterns.is_empty() => return Ok(None),
+            Strategy::Patterns => {
+                let mut patterns = DataPatterns::new();
+                for (pattern, data) in &self.patterns {
+                    patterns.add(pattern, data.clone())?;
+                }
+                Box::new(patterns)
             }
-            strategies.push(Box::new(patterns));
-        }
-        match self.strategy {
-            Strategy::Patterns => {}
-            Strategy::Performance => {
-                strategies.push(Box::new(PerformanceBased::new(env)));
-            }
-            Strategy::Cost => strategies.push(Box::new(CostBased::default())),
+            Strategy::Performance => Box::new(PerformanceBased::new(env)),
+            Strategy::Cost => Box::new(CostBased::default()),
             Strategy::Sla => {
                 let SlaConfig { latency_p99, durability, availability, strict } = self.sla;
                 let cost = CostBased::default();
-                strategies.push(Box::new(SlaBased {
-                    latency_p99,
-                    durability,
-                    availability,
-                    strict,
-                    cost,
-                }));
+                Box::new(SlaBased { latency_p99, durability, availability, strict, cost })
             }
-            Strategy::Adaptive => strategies.push(Box::new(Adaptive::new(env))),
-            Strategy::Predictive => strategies.push(Box::new(Predictive::new(env))),
-            Strategy::Geography => strategies.push(Box::new(Geography::new())),
-            Strategy::Locality => strategies.push(Box::new(Locality::new())),
-        }
-        Ok(strategies)
+            Strategy::Adaptive => Box::new(Adaptive::new(env)),
+            Strategy::Predictive => Box::new(Predictive::new(env)),
+            Strategy::Geography => Box::new(Geography::new()),
+            Strategy::Locality => Box::new(Locality::new()),
+        };
+        Ok(Some(strategy))
     }
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct RawRouting {
-    strategy: Strategy,
+    strategy: Option<Spanned<String>>,
+    region: Option<String>,
     #[serde(deserialize_with = "units::duration")]
     rebalance_interval: Option<Duration>,
 }
@@ -174,6 +185,12 @@ struct RawPattern {
     backend: Spanned<String>,
     #[serde(default)]
     fallbacks: Vec<Spanned<String>>,
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    #[serde(default)]
+    shadow: Option<Spanned<String>>,
+    #[serde(default)]
+    shadow_part: Option<Spanned<f64>>,
     #[serde(default, deserialize_with = "units::size")]
     size_min: Option<u64>,
     #[serde(default, deserialize_with = "units::size")]
@@ -191,16 +208,29 @@ struct RawRule {
 }
 
 /// Sections within `[storage.routing]`.
-const SUBSECTIONS: [&str; 5] = ["patterns", "rules", "profiles", "prices", "sla"];
+const SUBSECTIONS: [&str; 6] = ["patterns", "rules", "profiles", "prices", "sla", "strategies"];
 
 pub(super) fn read(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, found: &mut Found) {
-    let [patterns, rules, profiles, prices, sla] = SUBSECTIONS.map(|name| take(&mut table, name));
+    let [patterns, rules, profiles, prices, sla, composed] =
+        SUBSECTIONS.map(|name| take(&mut table, name));
     let keys: Vec<&str> = fields_of::<RawRouting>().iter().chain(&SUBSECTIONS).copied().collect();
     let own = reader.section_with("storage.routing", at, table, &keys, RawRouting::deserialize);
-    if let Some(own) = own {
-        found.config.routing.strategy = own.strategy;
-        found.config.routing.rebalance_interval = own.rebalance_interval;
+    let mut asked = strategies::Asked::new();
+    if let Some(entry) = composed {
+        strategies::read(reader, entry, found, &mut asked);
     }
+    if let Some(own) = own {
+        let routing = &mut found.config.routing;
+        (routing.rebalance_interval, routing.region) = (own.rebalance_interval, own.region);
+        if let Some(name) = own.strategy {
+            match strategies::simple(name.get_ref()) {
+                Some(strategy) => routing.strategy = strategy,
+                None => routing.composed = Some(name.get_ref().clone()),
+            }
+            asked.push(name);
+        }
+    }
+    strategies::check(reader, found, &asked);
     if let Some(entry) = patterns {
         read_patterns(reader, entry, found);
     }
@@ -233,11 +263,29 @@ fn read_patterns(reader: &mut Reader<'_>, entry: Entry<'_>, found: &mut Found) {
             let message = format!("{name}.pattern: {}", error.detail().message);
             reader.fail(raw.pattern.span().start, &message);
         }
+        let backend = raw.backend.get_ref();
+        let copies = raw.mirrors.iter().map(|mirror| ("mirrors", mirror));
+        let copies = copies.chain(raw.shadow.iter().map(|shadow| ("shadow", shadow)));
+        for (key, copy) in copies.filter(|(_, copy)| copy.get_ref() == backend) {
+            let message = format!("{name}.{key}: {backend:?} is where the objects lie themselves");
+            reader.fail(copy.span().start, &message);
+        }
+        let part = {
+            let key = format!("{name}.shadow_part");
+            strategies::part(reader, &key, raw.shadow_part.as_ref())
+        };
+        if let (Some(part), None) = (&raw.shadow_part, &raw.shadow) {
+            let message = format!("{name}.shadow_part is that of a shadow, and there is none");
+            reader.fail_with(part.span().start, &message, Some("shadow = \"archive\"".to_owned()));
+        }
         let all = |names: Vec<Spanned<String>>, found: &mut Found| {
             names.into_iter().map(|name| found.want(name)).collect()
         };
         let data = DataPattern {
             fallback_backends: all(raw.fallbacks, found),
+            mirror_backends: all(raw.mirrors, found),
+            shadow_backend: raw.shadow.map(|name| found.want(name)),
+            shadow_part: part.flatten(),
             size_min: raw.size_min,
             size_max: raw.size_max,
             ..DataPattern::to(found.want(raw.backend))

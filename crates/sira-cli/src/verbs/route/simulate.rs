@@ -67,7 +67,8 @@ pub fn run(config: &Config, output: Output, args: &SimulateArgs) -> Outcome {
     };
     let mut reports = vec![replay(&simulation, "configured", &log, storage, &storage.routing)?];
     for strategy in &args.strategies {
-        let routing = RoutingConfig { strategy: *strategy, ..storage.routing.clone() };
+        let routing =
+            RoutingConfig { strategy: *strategy, composed: None, ..storage.routing.clone() };
         let name = format!("strategy {strategy:?}").to_lowercase();
         reports.push(replay(&simulation, &name, &log, storage, &routing)?);
     }

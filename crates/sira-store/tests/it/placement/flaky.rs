@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use sira_store::{
 pub(crate) struct Outage {
     away: Arc<AtomicBool>,
     after_write: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
 }
 
 impl Outage {
@@ -25,6 +27,11 @@ impl Outage {
     /// Begins when the next write has taken effect, before it is answered.
     pub(crate) fn set_after_write(&self) {
         self.after_write.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether writes wait.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 
     fn here(&self) -> Result<()> {
@@ -55,6 +62,9 @@ impl StorageBackend for Flaky {
     }
 
     async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        while self.outage.held.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         self.outage.here()?;
         let result = self.inner.put(key, value, options).await;
         if self.outage.after_write.swap(false, Ordering::Relaxed) {
