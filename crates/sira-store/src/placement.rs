@@ -25,6 +25,7 @@ mod figures;
 mod listing;
 mod mender;
 mod movement;
+mod write;
 
 use std::fmt;
 

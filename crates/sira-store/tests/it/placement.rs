@@ -178,13 +178,14 @@ async fn a_router_places_by_its_rules() {
 
 /// Histories of each kind; `SIRA_HISTORIES` asks for another number, and `SIRA_HISTORY` for them to
 /// begin with that seed.
-fn histories() -> u64 {
-    std::env::var("SIRA_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000)
+fn histories(scenario: Scenario) -> u64 {
+    let wanted = std::env::var("SIRA_HISTORIES").ok().and_then(|text| text.parse().ok());
+    wanted.unwrap_or(if scenario.mirrors { 2_000 } else { 5_000 })
 }
 
 fn all_hold(scenario: Scenario) {
     let first = std::env::var("SIRA_HISTORY").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    for seed in first..first + histories() {
+    for seed in first..first + histories(scenario) {
         if let Err(why) = run(scenario, seed) {
             panic!("{scenario:?}, seed {seed}: {why}");
         }

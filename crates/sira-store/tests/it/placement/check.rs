@@ -24,7 +24,7 @@ pub(super) enum What {
 }
 
 impl What {
-    fn written(self) -> Option<u64> {
+    pub(super) fn written(self) -> Option<u64> {
         match self {
             Self::Read(_) => None,
             Self::Write(value) | Self::Swap(_, value) => Some(value),

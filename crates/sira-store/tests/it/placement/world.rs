@@ -215,7 +215,7 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
         }
         if scenario.mirrors {
             for key in KEYS {
-                without_its_backend(&world, &reader, key).await;
+                without_its_backend(&world, &reader, key, scenario.gateways > 1).await;
             }
         }
         clock.abort();
@@ -224,7 +224,12 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
 }
 
 /// Reads a key while the backend of its object is away: before copies are mended, and after.
-async fn without_its_backend(world: &World, reader: &PlacedBackend, key: &'static str) {
+async fn without_its_backend(
+    world: &World,
+    reader: &PlacedBackend,
+    key: &'static str,
+    shared: bool,
+) {
     // Ends a move that was given up.
     let place = reader.place(key).await.unwrap();
     reader.relocate(key, &place).await.unwrap();
@@ -240,7 +245,15 @@ async fn without_its_backend(world: &World, reader: &PlacedBackend, key: &'stati
         outage.set(true);
         let copied = read(reader, key, &world.time, &world.calls).await;
         outage.set(false);
-        assert_eq!(copied, newest, "{key}: a copy that is level is not read");
+        // A write that was never acknowledged may have come in between, where processes that think
+        // otherwise of copies share a catalog.
+        let unheard = |(value, _)| {
+            let calls = world.calls.borrow();
+            let mut writes = calls[key].iter().filter(|call| call.what.written() == Some(value));
+            writes.all(|write| write.end.is_none())
+        };
+        let as_it_is = copied == newest || (shared && newest.is_some_and(unheard));
+        assert!(as_it_is, "{key}: the copy is {copied:?}, the object {newest:?}");
     }
 }
 
