@@ -16,6 +16,9 @@
 //! - A move that was given up is ended by the next write to the key: at once if it was of this
 //!   process, else after [`MOVE_LEASE_MS`]. Calls to the backends must end within that time, which
 //!   the deadline layer sees to.
+//! - An object on mirrors has an entry that says which copies are as it is; a write says that it
+//!   begins before it changes the object, and which copies it has made afterwards. Where the
+//!   object's backend does not answer, such a copy is read, and no other.
 
 mod backend;
 mod catalog;

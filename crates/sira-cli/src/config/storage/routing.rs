@@ -172,7 +172,6 @@ impl RoutingConfig {
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct RawRouting {
-    strategy: Option<Spanned<String>>,
     region: Option<String>,
     #[serde(deserialize_with = "units::duration")]
     rebalance_interval: Option<Duration>,
@@ -213,7 +212,9 @@ const SUBSECTIONS: [&str; 6] = ["patterns", "rules", "profiles", "prices", "sla"
 pub(super) fn read(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, found: &mut Found) {
     let [patterns, rules, profiles, prices, sla, composed] =
         SUBSECTIONS.map(|name| take(&mut table, name));
-    let keys: Vec<&str> = fields_of::<RawRouting>().iter().chain(&SUBSECTIONS).copied().collect();
+    let strategy = take(&mut table, "strategy");
+    let keys = fields_of::<RawRouting>().iter().chain(&SUBSECTIONS).chain(&["strategy"]);
+    let keys: Vec<&str> = keys.copied().collect();
     let own = reader.section_with("storage.routing", at, table, &keys, RawRouting::deserialize);
     let mut asked = strategies::Asked::new();
     if let Some(entry) = composed {
@@ -222,13 +223,9 @@ pub(super) fn read(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, f
     if let Some(own) = own {
         let routing = &mut found.config.routing;
         (routing.rebalance_interval, routing.region) = (own.rebalance_interval, own.region);
-        if let Some(name) = own.strategy {
-            match strategies::simple(name.get_ref()) {
-                Some(strategy) => routing.strategy = strategy,
-                None => routing.composed = Some(name.get_ref().clone()),
-            }
-            asked.push(name);
-        }
+    }
+    if let Some((_, value)) = strategy {
+        strategies::choose(reader, &value, found, &mut asked);
     }
     strategies::check(reader, found, &asked);
     if let Some(entry) = patterns {

@@ -9,6 +9,7 @@ use sira_store::router::{
     AllOf, FallbackChain, First, Mirror, RoutingStrategy, Shadow, StorageRouter, Weighted,
 };
 use toml::Spanned;
+use toml::de::DeValue;
 
 use super::Found;
 use super::reader::{Entry, Reader};
@@ -125,6 +126,27 @@ struct RawComposition {
     weights: BTreeMap<Spanned<String>, f64>,
     #[serde(default)]
     part: Option<Spanned<f64>>,
+}
+
+/// Reads which strategy is asked where neither a rule nor a pattern answers.
+pub(super) fn choose(
+    reader: &mut Reader<'_>,
+    value: &Spanned<DeValue<'_>>,
+    found: &mut Found,
+    asked: &mut Asked,
+) {
+    let at = value.span();
+    let Some(name) = value.get_ref().as_str() else {
+        let kind = value.get_ref().type_str();
+        let message = format!("storage.routing.strategy is a name in quotes, this is a {kind}");
+        return reader.fail(at.start, &message);
+    };
+    let routing = &mut found.config.routing;
+    match simple(name) {
+        Some(strategy) => routing.strategy = strategy,
+        None => routing.composed = Some(name.to_owned()),
+    }
+    asked.push(Spanned::new(at, name.to_owned()));
 }
 
 /// Names of strategies, where they are asked for.
@@ -266,3 +288,6 @@ fn asks<'a>(
         name == whom || (seen.insert(name.as_str()) && asks(compositions, name, whom, seen))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,14 +17,14 @@ fn parse(text: &str) -> Read {
     read(Path::new("c.toml"), text, storage, namespaces)
 }
 
-fn right(text: &str) -> StorageConfig {
+pub(super) fn right(text: &str) -> StorageConfig {
     let read = parse(text);
     assert_eq!(read.wrong, [], "{text}");
     read.config
 }
 
 /// What is wrong: messages without the file's name, and hints.
-fn wrong(text: &str) -> Vec<(String, String)> {
+pub(super) fn wrong(text: &str) -> Vec<(String, String)> {
     let told = |failure: Failure| {
         let message = failure.message.strip_prefix("c.toml:").unwrap().to_owned();
         (message, failure.hint.unwrap_or_default())
@@ -33,7 +33,7 @@ fn wrong(text: &str) -> Vec<(String, String)> {
 }
 
 /// The one thing that is wrong.
-fn one(text: &str) -> (String, String) {
+pub(super) fn one(text: &str) -> (String, String) {
     let mut wrong = wrong(text);
     assert_eq!(wrong.len(), 1, "{wrong:?}");
     wrong.remove(0)
@@ -115,10 +115,15 @@ fn the_sections_of_the_example_are_right() {
     assert_eq!(routing.rebalance_interval, Some(Duration::from_secs(60)));
     let data = DataPattern {
         fallback_backends: vec!["postgres".to_owned()],
+        mirror_backends: vec!["archive".to_owned()],
+        shadow_backend: Some("postgres".to_owned()),
+        shadow_part: Some(0.1),
         ..DataPattern::to("redis-hot")
     };
     assert_eq!(routing.patterns, [("cache:*".to_owned(), data)]);
     assert_eq!(routing.rules[0].backends, ["archive"]);
+    assert_eq!(routing.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(routing.compositions.len(), 4);
     let profile = &routing.profiles["archive"];
     assert_eq!(profile.region.as_deref(), Some("eu-west-1"));
     assert!((profile.prices.storage_gb_month - 0.023).abs() < 1e-9);
@@ -228,7 +233,7 @@ cache.policy = \"mru\"
         "2:8: storage.backends.redis.host: invalid type: integer `5`, expected a string",
         "3:8: storage.backends.redis.port: invalid type: string \"x\", expected u16",
         "4:19: storage.backends.redis.connect_timeout: invalid value: string \"5\", expected a duration",
-        "7:12: storage.routing.strategy: unknown variant `fastest`, expected one of `patterns`",
+        "7:12: there is no strategy \"fastest\"",
         "8:22: storage.routing.rebalance_interval: invalid type: integer `60`, expected a duration",
         "11:8: storage.compression.type: unknown variant `zip`",
         "14:7: namespaces.a.ttl: invalid value: string \"soon\", expected a duration",
