@@ -22,7 +22,7 @@ use crate::problem::Problem;
         ("content_type" = Option<String>, Query, description = "Media type that would be written"),
     ),
     responses(
-        (status = 200, description = "`lies_on`, `goes_to`, `rule`, `reason` and every rule's answer", body = Object),
+        (status = 200, description = "`lies_on`, `has_copies_on`, `behind_on`, `goes_to`, `copies_on`, `compared_with`, `rule`, `reason` and every rule's answer", body = Object),
         (status = 400, description = "Refused", body = ProblemDocument, content_type = PROBLEM_JSON),
         (status = 404, description = "There is no such namespace", body = ProblemDocument, content_type = PROBLEM_JSON),
     )

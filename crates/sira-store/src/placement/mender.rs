@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::MOVE_LEASE_MS;
 use super::backend::{Found, PlacedBackend};
 use super::copies::together;
-use super::entry::Copies;
+use super::entry::{Copies, Entry, Writing};
 use crate::backend::{ListOptions, Object, ReadOptions};
 use crate::error::{Result, StorageError};
 use crate::key::check_key;
@@ -102,8 +102,6 @@ impl PlacedBackend {
     pub async fn mend(&self, key: &str) -> Result<bool> {
         check_key(key)?;
         let _turn = self.turn(key).await;
-        // What this has changed while others wrote is not what they say that it is.
-        let mut touched = false;
         for _ in 0..ATTEMPTS {
             let found = self.find(key).await?;
             let copies = &found.entry.copies;
@@ -113,23 +111,35 @@ impl PlacedBackend {
             {
                 return Ok(false);
             }
-            if !self.is_behind(copies) && !touched {
+            if !self.is_behind(copies) {
                 return Ok(true);
             }
-            if let Some(level) = self.mend_once(key, found).await? {
-                return Ok(level);
+            // Nobody writes to the object meanwhile, so copies that count go on to.
+            let writing = Some(Writing { writer: self.mover, since_ms: self.env.now_ms() });
+            let copies = Copies { writing, ..copies.clone() };
+            let entry = Entry { copies, ..found.entry.clone() };
+            if let Some(version) = self.entries.replace(key, &entry, found.version).await? {
+                let begun = Found { entry, version: Some(version) };
+                if let Some(level) = self.mend_once(key, begun, &found).await? {
+                    return Ok(level);
+                }
             }
-            touched = true;
         }
         Err(self.restless())
     }
 
     /// One look at the object and its copies; `None` when the entry was changed by others meanwhile.
-    async fn mend_once(&self, key: &str, found: Found) -> Result<Option<bool>> {
-        let at = &found.entry.at;
-        let object = self.backend(at)?.read(key, ReadOptions::default()).await;
-        let object = object.map_err(|error| error.with_backend(at))?;
-        let mut copies = found.entry.copies.clone();
+    async fn mend_once(&self, key: &str, begun: Found, before: &Found) -> Result<Option<bool>> {
+        let at = &begun.entry.at;
+        let object = match self.backend(at)?.read(key, ReadOptions::default()).await {
+            Ok(object) => object,
+            Err(error) => {
+                // As nothing was done; if that fails, the lease ends it.
+                let _ = self.entries.replace(key, &before.entry, begun.version).await;
+                return Err(error.with_backend(at));
+            }
+        };
+        let mut copies = begun.entry.copies.clone();
         let mut failure = None;
         match &object {
             None => copies.left.extend(std::mem::take(&mut copies.on).into_keys()),
@@ -148,7 +158,7 @@ impl PlacedBackend {
         }
         copies.writing = None;
         let level = !self.is_behind(&copies);
-        if !self.say(key, found, copies).await? {
+        if !self.say(key, begun, copies).await? {
             return Ok(None);
         }
         match failure {
