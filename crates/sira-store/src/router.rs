@@ -180,7 +180,7 @@ impl StorageRouter {
     #[must_use]
     pub fn route(&self, request: &RouteRequest<'_>) -> Route {
         let stats = self.stats();
-        let request = &self.from_here(request);
+        let request = &self.with_region(request);
         for strategy in self.rules() {
             let route = strategy.route(request, &stats);
             if let Some(mut route) = route.and_then(|route| route.limited_to(request)) {
@@ -195,7 +195,7 @@ impl StorageRouter {
     /// hold to be best.
     #[must_use]
     pub fn explain(&self, request: &RouteRequest<'_>) -> Explanation {
-        let request = RouteRequest { explain: true, ..self.from_here(request) };
+        let request = RouteRequest { explain: true, ..self.with_region(request) };
         let stats = self.stats();
         let mut answers: Vec<Answer> = Vec::new();
         for strategy in self.rules() {
@@ -257,7 +257,7 @@ impl StorageRouter {
         self.patterns.select_backend(key, options, &self.stats())
     }
 
-    fn from_here<'a>(&'a self, request: &RouteRequest<'a>) -> RouteRequest<'a> {
+    fn with_region<'a>(&'a self, request: &RouteRequest<'a>) -> RouteRequest<'a> {
         RouteRequest { region: request.region.or(self.region.as_deref()), ..*request }
     }
 

@@ -206,7 +206,10 @@ impl Worker {
             What::Read(served, options) => {
                 let read = match shadow.read(key, options).await {
                     // The range that was served is none of the shadow's value.
-                    Err(StorageError::InvalidInput(_)) => return Ok(self.figures.shadow_differs()),
+                    Err(StorageError::InvalidInput(_)) => {
+                        self.figures.shadow_differs();
+                        return Ok(());
+                    }
                     read => read?,
                 };
                 let versions =

@@ -219,6 +219,17 @@ async fn an_object_moves_onto_its_mirror() {
     assert_eq!(stores.placed.place("k").await.unwrap(), "b");
     assert_eq!(stores.placed.head("k").await.unwrap().unwrap(), before);
     assert_eq!(stores.placed.list_keys("", 10).await.unwrap(), ["k"]);
+    // A copy on a backend that holds objects, too, is no second object, nor is one that is left.
+    stores.policy.set("c", &["b"]);
+    stores.put("l", "v").await;
+    let keys = async || stores.placed.list_keys("", 10).await.unwrap();
+    assert_eq!(stores.holds("l").await, ["b", "c"]);
+    assert_eq!(keys().await, ["k", "l"]);
+    stores.away("b", true);
+    assert!(stores.placed.delete("l").await.unwrap());
+    stores.away("b", false);
+    assert_eq!(stores.holds("l").await, ["b"]);
+    assert_eq!(keys().await, ["k"]);
     // The other copy is as good as before.
     stores.away("b", true);
     assert_eq!(stores.get("k").await.unwrap().as_deref(), Some("v"));
