@@ -6,6 +6,7 @@ mod movement;
 mod observe;
 mod plan;
 mod relocation;
+mod retire;
 mod shadow;
 mod shared;
 mod syncing;

@@ -28,6 +28,7 @@ mod figures;
 mod listing;
 mod mender;
 mod movement;
+mod retire;
 mod write;
 
 use std::fmt;

@@ -1,6 +1,7 @@
 //! `sira serve`: serve a data folder until a signal comes.
 
 mod absent;
+mod leaving;
 mod storage;
 
 use std::path::Path;

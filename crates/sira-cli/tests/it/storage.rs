@@ -276,6 +276,81 @@ fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
 }
 
 #[test]
+fn a_backend_that_holds_nothing_any_more_can_be_left_out() {
+    let f = Fixture::start(TWO);
+    f.put("cache:1", "kept");
+    f.put("cache:2", "removed");
+    f.put("sira://packed/text", "kept");
+    run(&mut f.sira(&["rm", "cache:2"])).exits(0);
+    let without = "[namespaces.packed]\ncompression = \"zstd\"\n";
+    let leave_out = || {
+        Fixture::write(f.folder.path(), without);
+        f.server.signal(Signal::HUP);
+    };
+    leave_out();
+    f.put("other", "v");
+    for _ in 0..20 {
+        sleep();
+        assert_eq!(f.explain("cache:1")["lies_on"], "files", "the configuration is refused");
+    }
+    assert_eq!((f.get("cache:1"), f.get("sira://packed/text")), ("kept".into(), "kept".into()));
+
+    Fixture::write(f.folder.path(), TWO);
+    f.server.signal(Signal::HUP);
+    run(&mut f.sira(&["migrate", "files", "embedded"])).exits(0);
+    run(&mut f.sira(&["migrate", "files", "embedded", "-N", "packed"])).exits(0);
+    leave_out();
+    let left = (0..600).any(|_| {
+        sleep();
+        let stats = run(&mut f.sira(&["stats", "--json"])).exits(0).json().remove(0);
+        stats["backends"].get("files").is_none()
+    });
+    assert!(left, "the configuration is applied");
+    let check = |f: &Fixture| {
+        assert_eq!((f.get("cache:1"), f.get("sira://packed/text")), ("kept".into(), "kept".into()));
+        // Its place was there when it was removed.
+        f.put("cache:2", "again");
+        f.put("sira://packed/more", "new");
+        assert_eq!((f.get("cache:2"), f.get("sira://packed/more")), ("again".into(), "new".into()));
+    };
+    check(&f);
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    check(&Fixture { server: Fixture::serve(folder.path()), folder });
+}
+
+#[test]
+fn objects_of_a_direct_namespace_are_found_where_they_were() {
+    let direct = |on: &str| {
+        format!("{TWO}[namespaces.own]\nbackends = [\"{on}\"]\ndirect = true\n")
+    };
+    let f = Fixture::start(&direct("files"));
+    f.put("sira://own/k", "kept");
+    // Its new place has nothing of it.
+    Fixture::write(f.folder.path(), &direct("embedded"));
+    f.server.signal(Signal::HUP);
+    for _ in 0..20 {
+        sleep();
+        assert_eq!(f.get("sira://own/k"), "kept");
+    }
+    Fixture::write(
+        f.folder.path(),
+        &format!("{TWO}[namespaces.own]\nbackends = [\"embedded\", \"files\"]\n"),
+    );
+    f.server.signal(Signal::HUP);
+    f.await_route("sira://own/new", "embedded");
+    assert_eq!(f.explain("sira://own/k")["lies_on"], "files");
+    assert_eq!(f.get("sira://own/k"), "kept");
+    run(&mut f.sira(&["migrate", "files", "embedded", "-N", "own"])).exits(0);
+    // There is nothing of it elsewhere now.
+    Fixture::write(f.folder.path(), &direct("embedded"));
+    f.server.signal(Signal::HUP);
+    f.put("sira://own/new", "v");
+    assert_eq!((f.get("sira://own/k"), f.get("sira://own/new")), ("kept".into(), "v".into()));
+}
+
+#[test]
 fn everything_is_found_after_a_restart_and_a_lost_backend_is_told() {
     let f = Fixture::start(TWO);
     f.put("cache:1", "kept");

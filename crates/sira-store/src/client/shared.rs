@@ -19,6 +19,8 @@ pub(super) struct Shared {
     /// before, and those that stood in for them; as long as one is in use, a cache of the same
     /// namespace would not hear of the writes that go through it.
     elders: Mutex<Vec<(String, Weak<View>)>>,
+    /// Views of plans before.
+    predecessors: Mutex<Vec<Weak<View>>>,
     /// What comes of copies, whatever the plan.
     pub(super) figures: Arc<CopyFigures>,
 }
@@ -44,9 +46,20 @@ impl Shared {
         self.current.store(Arc::new(Current { plan: Arc::new(plan), views: RwLock::default() }));
         elders.retain(|(_, view)| view.strong_count() > 0);
         let views = std::mem::take(&mut *old.views.write());
+        let mut predecessors = self.predecessors.lock();
+        predecessors.retain(|view| view.strong_count() > 0);
+        predecessors.extend(elders.iter().map(|(_, view)| Weak::clone(view)));
+        predecessors.extend(views.values().map(Arc::downgrade));
         let cached = views.iter().filter(|(_, view)| view.cached);
         elders.extend(cached.map(|(name, view)| (name.clone(), Arc::downgrade(view))));
         Ok(())
+    }
+
+    /// Whether an operation that began by a plan before is under way.
+    pub(super) fn has_predecessors(&self) -> bool {
+        let mut predecessors = self.predecessors.lock();
+        predecessors.retain(|view| view.strong_count() > 0);
+        !predecessors.is_empty()
     }
 
     /// The namespace by the plan of now.

@@ -99,7 +99,7 @@ impl View {
 }
 
 /// The namespace of this name on a backend.
-async fn inside(
+pub(super) async fn inside(
     backend: &Arc<dyn StorageBackend>,
     namespace: &str,
 ) -> Result<Arc<dyn StorageBackend>> {

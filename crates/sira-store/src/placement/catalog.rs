@@ -97,6 +97,16 @@ impl Catalog {
         Ok(self.open(namespace, home).await?.1)
     }
 
+    /// Ends the use of a backend that holds nothing of a namespace any more, as
+    /// [`PlacedBackend::retire`](super::PlacedBackend::retire) does, for a namespace that has no
+    /// entries.
+    ///
+    /// # Errors
+    /// Those of the catalog's backend.
+    pub async fn retire(&self, namespace: &str, from: &str, to: &str) -> Result<NamespaceRecord> {
+        self.open(namespace, to).await?.0.retire(from, to).await
+    }
+
     /// The entries of a namespace, and its record, which is made with this home if there is none.
     pub(super) async fn open(
         &self,
@@ -211,6 +221,27 @@ impl Entries {
     /// A page of the keys that have entries.
     pub(super) async fn keys(&self, options: ListOptions) -> Result<ListPage> {
         self.entries.list(options).await
+    }
+
+    /// Takes a backend out of those that may hold objects; `to` is the home where that was.
+    pub(super) async fn retire(&self, from: &str, to: &str) -> Result<NamespaceRecord> {
+        for _ in 0..ATTEMPTS {
+            let Some((mut record, version)) = self.record().await? else {
+                return Err(StorageError::corrupt("the catalog has lost the namespace's record"));
+            };
+            record.used.remove(from);
+            record.mirrors.remove(from);
+            if record.home == from {
+                record.used.insert(to.to_owned());
+                to.clone_into(&mut record.home);
+            }
+            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version)).await {
+                Ok(_) => return Ok(record),
+                Err(StorageError::PreconditionFailed(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(StorageError::conflict("the namespace's record changes again and again"))
     }
 
     /// Adds a backend to those that may hold objects.

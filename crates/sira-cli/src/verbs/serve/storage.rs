@@ -18,7 +18,6 @@ use sira_store::seal::SealOptions;
 use sira_store::{Result, Retry, StorageBackend, StorageError};
 
 use super::absent::AbsentBackend;
-
 use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig, is_database};
 
 /// Folder of the caches' disk tiers, in the data folder.
@@ -26,21 +25,21 @@ const CACHE_FOLDER: &str = "cache";
 
 /// Opens backends and changes what the server serves by.
 pub struct Plane {
-    storage: Storage,
+    pub(super) storage: Storage,
     env: Arc<dyn Env>,
     recorder: Arc<StatsRecorder>,
     /// The backends that are open, with the settings that they were opened with.
-    opened: BTreeMap<String, Opened>,
+    pub(super) opened: BTreeMap<String, Opened>,
     /// What is served by.
-    config: StorageConfig,
+    pub(super) config: StorageConfig,
 }
 
 #[derive(Clone)]
-struct Opened {
+pub(super) struct Opened {
     config: BackendConfig,
     backend: Arc<dyn StorageBackend>,
     /// Something stands in for it, which could not be opened.
-    absent: bool,
+    pub(super) absent: bool,
 }
 
 impl Plane {
@@ -57,21 +56,40 @@ impl Plane {
 
     /// Opens what is new, and serves by this configuration from now on. Backends whose settings
     /// did not change stay open; those that do not answer are [tried again](Plane::reconnect), and
-    /// what lies on them is unavailable until then.
+    /// what lies on them is unavailable until then. Backends that namespaces have [left](leaving)
+    /// are forgotten.
     ///
     /// # Errors
-    /// Those of the backends that cannot be opened, but for those that a later try may not meet; [`StorageError::InvalidInput`] for a
-    /// configuration without a backend that holds objects, and for a `direct` namespace that has
-    /// objects elsewhere. Then everything stays as it was.
+    /// Those of the backends that cannot be opened, but for those that a later try may not meet;
+    /// [`StorageError::InvalidInput`] for a configuration without a backend that holds objects, and
+    /// for a `direct` namespace that has objects elsewhere. Then everything stays as it was.
     pub async fn apply(&mut self, config: &StorageConfig) -> Result<()> {
         let opened = self.open_all(&config.backends).await?;
-        let engine = Arc::new(EmbeddedBackend::new(Arc::clone(&self.storage.engine)));
-        let catalog = match config.catalog.as_str() {
-            EMBEDDED => Catalog::new(engine)?,
-            name => Catalog::new(self.backend(&opened, name)?)?,
-        };
+        let catalog = self.catalog(config, &opened)?;
         let known = self.known(config, &catalog).await?;
-        check_used(&catalog, &known, &opened).await?;
+        let leaving = self.leaving(config, &catalog, &known, &opened).await?;
+        if !leaving.is_empty() {
+            self.see_off(config, &opened, &leaving).await?;
+        }
+        let plan = self.plan(config, &opened).await?;
+        self.storage.apply(plan)?;
+        self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
+        for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
+            self.storage.collector.remove(name);
+        }
+        self.opened = opened;
+        self.config = config.clone();
+        Ok(())
+    }
+
+    /// What is to be served by.
+    pub(super) async fn plan(
+        &self,
+        config: &StorageConfig,
+        opened: &BTreeMap<String, Opened>,
+    ) -> Result<StoragePlan> {
+        let catalog = self.catalog(config, opened)?;
+        let known = self.known(config, &catalog).await?;
         // With the engine alone there is nothing to choose, and nothing to look up.
         let places = !opened.is_empty() || !known.is_empty();
         let keyring = match &config.keyring {
@@ -86,11 +104,11 @@ impl Plane {
         }
         let mut namespaces = BTreeMap::new();
         for (name, namespace) in &config.namespaces {
-            let policy = self.policy(name, namespace, &opened)?;
+            let policy = self.policy(name, namespace, opened)?;
             if policy.plain {
                 // Told now rather than to each client.
                 let backend = policy.backends.first().unwrap_or(&config.default_backend);
-                let plain = self.backend(&opened, backend)?.plain(name).await;
+                let plain = self.backend(opened, backend)?.plain(name).await;
                 plain.map_err(|error| error.with_backend(backend).with_namespace(name))?;
             }
             namespaces.insert(name.clone(), policy);
@@ -100,11 +118,10 @@ impl Plane {
             let on_engine = || NamespacePolicy::on(EMBEDDED);
             namespaces.entry(name.clone()).or_insert_with(on_engine);
         }
-        check_direct(&catalog, &known, &namespaces, &config.default_backend).await?;
         if places {
-            self.adopt(&catalog, &known, &namespaces).await?;
+            self.adopt(&catalog, &known, &namespaces, &config.default_backend).await?;
         }
-        let plan = StoragePlan {
+        Ok(StoragePlan {
             backends: opened
                 .iter()
                 .map(|(name, opened)| (name.clone(), Arc::clone(&opened.backend)))
@@ -119,15 +136,20 @@ impl Plane {
                 encryption: config.encryption.clone(),
             },
             namespaces,
-        };
-        self.storage.apply(plan)?;
-        self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
-        for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
-            self.storage.collector.remove(name);
+        })
+    }
+
+    fn catalog(
+        &self,
+        config: &StorageConfig,
+        opened: &BTreeMap<String, Opened>,
+    ) -> Result<Catalog> {
+        match config.catalog.as_str() {
+            EMBEDDED => {
+                Catalog::new(Arc::new(EmbeddedBackend::new(Arc::clone(&self.storage.engine))))
+            }
+            name => Catalog::new(self.backend(opened, name)?),
         }
-        self.opened = opened;
-        self.config = config.clone();
-        Ok(())
     }
 
     /// Whether something stands in for a backend that could not be opened.
@@ -203,20 +225,30 @@ impl Plane {
         catalog.namespaces().await
     }
 
-    /// Takes namespaces into the catalog that the engine alone has held so far.
+    /// Takes namespaces into the catalog that it does not know: those that the engine alone has held
+    /// so far, and those that lie on a backend directly, so that they are found there later.
     async fn adopt(
         &self,
         catalog: &Catalog,
         known: &[String],
         policies: &BTreeMap<String, NamespacePolicy>,
+        default_backend: &str,
     ) -> Result<()> {
         let engine = &self.storage.engine;
+        let is_known = |name: &String| known.binary_search(name).is_ok();
         for (name, id) in engine.namespaces() {
             let policy = policies.get(&name);
             let placed = policy.map_or(!is_database(&name), |policy| !policy.direct);
-            let unknown = known.binary_search(&name).is_err();
-            if placed && unknown && !Catalog::owns(&name) && engine.count(id) > 0 {
+            if placed && !is_known(&name) && !Catalog::owns(&name) && engine.count(id) > 0 {
                 catalog.adopt(&name, EMBEDDED).await?;
+            }
+        }
+        // Plain bytes are no objects that others could hold.
+        let direct = |policy: &NamespacePolicy| policy.direct && !policy.plain;
+        for (name, policy) in policies.iter().filter(|(_, policy)| direct(policy)) {
+            if !is_known(name) {
+                let at = policy.backends.first().map_or(default_backend, String::as_str);
+                catalog.adopt(name, at).await?;
             }
         }
         Ok(())
@@ -275,48 +307,4 @@ impl Plane {
         let name: String = namespace.bytes().map(encode).collect();
         self.storage.engine.root().join(CACHE_FOLDER).join(name)
     }
-}
-
-/// Refuses to leave objects of direct namespaces where the catalog alone finds them.
-async fn check_direct(
-    catalog: &Catalog,
-    known: &[String],
-    policies: &BTreeMap<String, NamespacePolicy>,
-    default_backend: &str,
-) -> Result<()> {
-    for name in known {
-        let Some(policy) = policies.get(name).filter(|policy| policy.direct) else { continue };
-        let at = policy.backends.first().map_or(default_backend, String::as_str);
-        let used = catalog.record(name).await?.map(|record| record.used);
-        if let Some(elsewhere) = used.into_iter().flatten().find(|used| used != at) {
-            return Err(StorageError::invalid_input(format!(
-                "the namespace is to lie on {at} directly, and objects of it lie on this backend; \
-                 leave `direct` out, or choose another namespace"
-            ))
-            .with_backend(elsewhere)
-            .with_namespace(name));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses to lose sight of objects.
-async fn check_used(
-    catalog: &Catalog,
-    namespaces: &[String],
-    opened: &BTreeMap<String, Opened>,
-) -> Result<()> {
-    for namespace in namespaces {
-        let used = catalog.record(namespace).await?.map(|record| record.used);
-        let mut used = used.into_iter().flatten();
-        if let Some(missing) = used.find(|name| name != EMBEDDED && !opened.contains_key(name)) {
-            return Err(StorageError::invalid_input(
-                "objects of the namespace lie on this backend, which the configuration does not \
-                 name any more; name it, or move them away with `sira migrate` first",
-            )
-            .with_backend(missing)
-            .with_namespace(namespace));
-        }
-    }
-    Ok(())
 }
