@@ -14,7 +14,7 @@ use crate::options::StorageOptions;
 use crate::version::Version;
 
 /// Most objects of a group.
-const GROUP_OBJECTS: usize = 256;
+const GROUP_OBJECTS: usize = 128;
 
 /// Most bytes of a group.
 const GROUP_BYTES: u64 = 1024 * 1024;

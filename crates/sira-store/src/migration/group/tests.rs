@@ -134,7 +134,7 @@ fn large_objects_go_alone_and_groups_are_bounded() {
         let page = sizes.iter().map(|size| entry(*size)).collect();
         groups(&migration, page).iter().map(Vec::len).collect()
     };
-    assert_eq!(lens(&[1; 600]), [256, 256, 88]);
+    assert_eq!(lens(&[1; 300]), [128, 128, 44]);
     assert_eq!(lens(&[1, 1, 1 << 20, 1, 1]), [2, 1, 2]);
     assert_eq!(lens(&[64 << 10; 40]), [16, 16, 8]);
     assert_eq!(lens(&[]), Vec::<usize>::new());
