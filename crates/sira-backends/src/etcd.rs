@@ -14,6 +14,7 @@ mod error;
 mod layout;
 mod link;
 mod options;
+mod patience;
 
 use std::fmt;
 
@@ -32,6 +33,7 @@ use error::Effect;
 use layout::{FORMAT, Names, StoredHead};
 use link::Link;
 pub use options::EtcdOptions;
+use patience::{RETRIES, contended, give_way};
 
 /// Largest body of one record; etcd takes requests of 1.5 MiB unless told otherwise.
 const BODY_BYTES_MAX: u64 = 1024 * 1024;
@@ -54,9 +56,6 @@ const READ_KEYS: usize = 32;
 
 /// Most heads of one read.
 const HEADS: usize = 500;
-
-/// Times that a change is tried again because another writer was faster.
-const RETRIES: usize = 64;
 
 sira_store::named_backend! {
     /// Objects in etcd.
@@ -148,8 +147,9 @@ impl EtcdDriver {
         guard: Guard,
         mut outcome: Outcome,
     ) -> Result<Version> {
-        for _ in 0..RETRIES {
+        for attempt in 0..RETRIES {
             let Outcome::Refused(seen) = outcome else { return Ok(record.version) };
+            give_way(attempt).await;
             record.version = guard.admit(seen.held, record.version)?;
             outcome = self.change(change::put_over(names, &record, &seen)).await?;
         }
@@ -165,12 +165,13 @@ impl EtcdDriver {
         guard: Guard,
         mut outcome: Outcome,
     ) -> Result<bool> {
-        for _ in 0..RETRIES {
+        for attempt in 0..RETRIES {
             match outcome {
                 Outcome::Applied => return Ok(false),
                 Outcome::Removed(held) => return Ok(held.is_some_and(|it| it.lives(guard.now_ms))),
                 Outcome::Refused(seen) => {
                     guard.admit_removal(seen.held)?;
+                    give_way(attempt).await;
                     outcome = self.change(change::remove_seen(names, &seen)).await?;
                 }
             }
@@ -493,10 +494,6 @@ fn key_of(name: &[u8], root: &str) -> Result<String> {
     let key = name.and_then(|name| name.strip_prefix(root));
     key.map(str::to_owned)
         .ok_or_else(|| StorageError::corrupt("a key of the store's prefix in etcd is not UTF-8"))
-}
-
-fn contended() -> StorageError {
-    StorageError::conflict("other writers were faster each time; nothing was written, try again")
 }
 
 fn unexpected() -> StorageError {

@@ -30,6 +30,7 @@ use sira_store::driver::{
     Area, Change, CommitError, Driver, DriverBackend, DriverProfile, Guard, Held, Listed, Part,
     Place, Record, Scan,
 };
+use sira_store::env::{Env, SystemEnv};
 use sira_store::plain::PlainDriver;
 use sira_store::{HealthStatus, Result, StorageError, StorageStats, Version, limits};
 
@@ -51,7 +52,7 @@ const COMMIT_CHANGES_MAX: usize = 1_000;
 const HEAD_READ_BYTES: usize = 1024;
 
 /// Times that a write takes a greater version because another writer was faster.
-const VERSION_RETRIES: usize = 16;
+const VERSION_RETRIES: u32 = 64;
 
 /// How much later than a record's expiry the server drops it by itself.
 const EXPIRY_SLACK_MS: u64 = 60_000;
@@ -124,7 +125,7 @@ impl RedisDriver {
         guard: Guard,
         mut outcome: Outcome,
     ) -> Result<Version> {
-        for _ in 0..VERSION_RETRIES {
+        for attempt in 0..VERSION_RETRIES {
             let held = match outcome {
                 Outcome::Applied(_) => return Ok(record.version),
                 Outcome::Refused(held) => held,
@@ -133,7 +134,7 @@ impl RedisDriver {
             if version == record.version && held.is_some_and(|held| held.version >= version) {
                 return Err(exhausted());
             }
-            record.version = version;
+            record.version = apart(version, &guard, attempt);
             let request = put_request(&names, &record, &guard);
             outcome = reply::outcome(self.link.run(&request, Effect::Write).await?)?;
         }
@@ -314,12 +315,12 @@ impl Driver for RedisDriver {
         let Some(now_ms) = changes.iter().map(now_of).max() else { return Ok(Vec::new()) };
         let names: Vec<_> =
             changes.iter().map(|change| self.layout.names(place, change.key())).collect();
-        for _ in 0..VERSION_RETRIES {
+        for attempt in 0..VERSION_RETRIES {
             let Some(held) = self.try_commit(&names, &changes, now_ms).await? else {
                 return Ok(changes.iter().map(version_of).collect());
             };
             for (index, (change, held)) in changes.iter_mut().zip(held).enumerate() {
-                admit(change, held, now_ms)
+                admit(change, held, now_ms, attempt)
                     .map_err(|error| CommitError { index: Some(index), error })?;
             }
         }
@@ -409,11 +410,22 @@ fn removed(outcome: Outcome, guard: &Guard) -> Result<bool> {
     }
 }
 
+/// A version that other writers, which saw the same, do not take as well: all but one of them would
+/// be refused again.
+fn apart(version: Version, guard: &Guard, attempt: u32) -> Version {
+    if attempt == 0 || guard.exact {
+        return version;
+    }
+    let spread = (1_u64 << (2 * attempt).min(16)) - 1;
+    Version::from_u64(version.as_u64().saturating_add(SystemEnv.random_u64() & spread))
+}
+
 /// Judges one change of a commit that was refused, and gives it a greater version where that helps.
-fn admit(change: &mut Change, held: Option<Held>, now_ms: u64) -> Result<()> {
+fn admit(change: &mut Change, held: Option<Held>, now_ms: u64, attempt: u32) -> Result<()> {
     match change {
         Change::Put { record, guard, .. } => {
-            record.version = Guard { now_ms, ..*guard }.admit(held, record.version)?;
+            let version = Guard { now_ms, ..*guard }.admit(held, record.version)?;
+            record.version = apart(version, guard, attempt);
         }
         Change::Remove { guard, .. } => {
             Guard { now_ms, ..*guard }.admit_removal(held)?;

@@ -13,7 +13,8 @@ use sira_store::{Condition, Result, StorageError, Version};
 use super::change::{self, Seen, puts, removals, unchanged};
 use super::error::Effect;
 use super::layout::Names;
-use super::{EtcdDriver, RETRIES, contended, unexpected};
+use super::patience::{RETRIES, contended, give_way};
+use super::{EtcdDriver, unexpected};
 
 /// Most changes of one commit, with three operations each.
 pub(super) const CHANGES_MAX: usize = 1024;
@@ -32,7 +33,8 @@ impl EtcdDriver {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        for _ in 0..RETRIES {
+        for attempt in 0..RETRIES {
+            give_way(attempt).await;
             let (seen, revision) = self.look(&names).await?;
             admit(&mut changes, &seen)?;
             let txn = transaction(&names, &changes, &seen, revision)?;

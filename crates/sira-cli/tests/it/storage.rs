@@ -322,9 +322,8 @@ fn a_backend_that_holds_nothing_any_more_can_be_left_out() {
 
 #[test]
 fn objects_of_a_direct_namespace_are_found_where_they_were() {
-    let direct = |on: &str| {
-        format!("{TWO}[namespaces.own]\nbackends = [\"{on}\"]\ndirect = true\n")
-    };
+    let direct =
+        |on: &str| format!("{TWO}[namespaces.own]\nbackends = [\"{on}\"]\ndirect = true\n");
     let f = Fixture::start(&direct("files"));
     f.put("sira://own/k", "kept");
     // Its new place has nothing of it.

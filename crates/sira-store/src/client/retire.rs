@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::view::inside;
 use super::StorageClient;
+use super::view::inside;
 use crate::backend::{ListOptions, StorageBackend};
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};

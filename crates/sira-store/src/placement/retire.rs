@@ -44,7 +44,8 @@ impl PlacedBackend {
 
     async fn check_vacant(&self, from: &str) -> Result<()> {
         let page = ListOptions { limit: 1, ..ListOptions::default() };
-        let found = self.backend(from)?.list(page).await.map_err(|error| error.with_backend(from))?;
+        let found =
+            self.backend(from)?.list(page).await.map_err(|error| error.with_backend(from))?;
         let Some(entry) = found.entries.into_iter().next() else { return Ok(()) };
         Err(StorageError::invalid_input(
             "an object or a copy of the namespace lies on this backend: move it away first",
