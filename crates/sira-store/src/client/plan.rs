@@ -1,6 +1,6 @@
 //! What a client goes by: backends, rules, keys, and what each namespace asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,9 @@ pub struct StoragePlan {
     pub default_backend: Option<String>,
     /// Chooses backends for objects, where a namespace leaves a choice. Needs a catalog.
     pub router: Option<Arc<StorageRouter>>,
+    /// Names of backends that are about to be [left out](super::StorageClient::retire): no object is
+    /// put there that does not lie there already.
+    pub leaving: BTreeSet<String>,
     /// Where objects lie. Without one every namespace lies on one backend, and what a namespace
     /// stored before its backend was changed is not found there.
     pub catalog: Option<Catalog>,

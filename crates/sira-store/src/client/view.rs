@@ -140,7 +140,8 @@ async fn place(
         router: plan.router.clone(),
     };
     let env = Arc::new(SystemEnv);
-    PlacedBackend::open(catalog, namespace, home, backends, Arc::new(choice), env).await
+    let placed = PlacedBackend::open(catalog, namespace, home, backends, Arc::new(choice), env);
+    Ok(placed.await?.avoiding(&plan.leaving))
 }
 
 /// Fills in what writes do not say.

@@ -1,6 +1,6 @@
 //! The storage trait over several backends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -117,6 +117,13 @@ impl PlacedBackend {
     /// The turn of one operation that writes to a key.
     pub(super) async fn turn(&self, key: &str) -> Option<MutexGuard<'_, ()>> {
         self.locks.lock(&self.namespace, key).await
+    }
+
+    /// The same, but nothing is put on these backends that does not lie there already.
+    #[must_use]
+    pub fn avoiding(mut self, names: &BTreeSet<String>) -> Self {
+        self.names.retain(|name| !names.contains(name));
+        self
     }
 
     /// What the catalog knows of the namespace.

@@ -1,6 +1,6 @@
 //! The client by a plan: policies of namespaces, placement, sealing, caches, and plans that change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,6 +226,64 @@ async fn gateways_that_share_a_catalog_see_what_the_others_began_to_use() {
     // A copy that another gateway moved is found, and replaced where it lies.
     one.store("cache:1", "w", plain()).await.unwrap();
     assert_eq!(other.retrieve("cache:1").await.unwrap().as_deref(), Some(&b"w"[..]));
+}
+
+#[tokio::test]
+async fn a_backend_is_left_out_once_nothing_lies_there() {
+    let (a, b, records) = (memory(), memory(), memory());
+    let client = StorageClient::new();
+    let catalog = || Some(Catalog::new(records.clone()).unwrap());
+    let patterns: &[_] = &[("b:*", "b"), ("*", "b")];
+    let both = StoragePlan {
+        router: routed(patterns, "b"),
+        catalog: catalog(),
+        ..plan(&[("a", &a), ("b", &b)])
+    };
+    client.apply(StoragePlan { default_backend: Some("b".into()), ..both.clone() }).unwrap();
+    for number in 0..20 {
+        client.store(&format!("b:{number}"), "v", plain()).await.unwrap();
+    }
+    client.delete("b:19").await.unwrap();
+    assert_eq!(client.first_key_on("b").await.unwrap().as_deref(), Some("b:0"));
+    let without = || StoragePlan { catalog: catalog(), ..plan(&[("a", &a)]) };
+    client.apply(without()).unwrap();
+    assert!(client.retrieve("b:1").await.is_err(), "its home is not there");
+
+    // The rules still name it, and it gets nothing new all the same.
+    let leaving = BTreeSet::from(["b".to_owned()]);
+    client.apply(StoragePlan { leaving, ..both }).unwrap();
+    assert!(client.settled(Duration::from_secs(10)).await);
+    client.store("b:new", "v", plain()).await.unwrap();
+    client.store("b:2", "newer", plain()).await.unwrap();
+    assert_eq!(b.get("b:new").await.unwrap(), None);
+    let refused = client.retire("b", "a").await.unwrap_err();
+    assert_eq!(refused.code(), "invalid_input", "{refused}");
+    client.migrate_data("b", "a", "*").await.unwrap();
+    assert_eq!(client.first_key_on("b").await.unwrap(), None);
+    client.retire("b", "a").await.unwrap();
+
+    client.apply(without()).unwrap();
+    for number in 0..19 {
+        let value = client.retrieve(&format!("b:{number}")).await.unwrap();
+        let expected = if number == 2 { &b"newer"[..] } else { &b"v"[..] };
+        assert_eq!(value.as_deref(), Some(expected), "{number}");
+    }
+    assert_eq!(client.retrieve("b:19").await.unwrap(), None);
+    client.store("b:19", "again", plain()).await.unwrap();
+    assert_eq!(client.retrieve("b:19").await.unwrap().as_deref(), Some(&b"again"[..]));
+    assert_eq!(client.list_keys("", 100).await.unwrap().len(), 21);
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_waited_for_when_the_plan_changes() {
+    let (a, b) = (memory(), memory());
+    let client = StorageClient::new();
+    client.apply(plan(&[("a", &a)])).unwrap();
+    let open = client.open().await.unwrap();
+    client.apply(plan(&[("b", &b)])).unwrap();
+    assert!(!client.settled(Duration::from_millis(20)).await);
+    drop(open);
+    assert!(client.settled(Duration::from_secs(10)).await);
 }
 
 #[tokio::test]

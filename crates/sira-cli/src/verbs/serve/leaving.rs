@@ -115,7 +115,11 @@ impl Plane {
                 both.entry(from.clone()).or_insert_with(|| open.clone());
             }
         }
-        self.storage.apply(self.plan(config, &both).await?)?;
+        let mut plan = self.plan(config, &both).await?;
+        plan.leaving = leaving.iter().map(|leaving| leaving.from.clone()).collect();
+        // A direct namespace may leave a backend that others stay on.
+        plan.leaving.retain(|name| !opened.contains_key(name));
+        self.storage.apply(plan)?;
         let result = self.forget(leaving).await;
         if result.is_err() {
             self.storage.apply(self.plan(&self.config, &self.opened).await?)?;

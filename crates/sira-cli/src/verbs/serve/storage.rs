@@ -1,6 +1,6 @@
 //! The backends that the configuration names, opened, and the plan that the server serves by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -127,6 +127,7 @@ impl Plane {
                 .map(|(name, opened)| (name.clone(), Arc::clone(&opened.backend)))
                 .collect(),
             default_backend: Some(config.default_backend.clone()),
+            leaving: BTreeSet::new(),
             router: places.then(|| Arc::new(router)),
             catalog: places.then_some(catalog),
             keyring,
