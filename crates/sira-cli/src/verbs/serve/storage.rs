@@ -56,7 +56,7 @@ impl Plane {
 
     /// Opens what is new, and serves by this configuration from now on. Backends whose settings
     /// did not change stay open; those that do not answer are [tried again](Plane::reconnect), and
-    /// what lies on them is unavailable until then. Backends that namespaces have [left](leaving)
+    /// what lies on them is unavailable until then. Backends that namespaces have [left](super::leaving)
     /// are forgotten.
     ///
     /// # Errors
