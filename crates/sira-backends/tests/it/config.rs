@@ -5,7 +5,9 @@ use std::sync::Arc;
 use sira_backends::config::{BackendConfig, BackendKind, open};
 use sira_store::{StorageBackend, StorageOptions};
 
-use crate::support::{env, unique};
+#[cfg(feature = "all")]
+use crate::support::env;
+use crate::support::unique;
 
 fn config(kind: BackendKind, text: &str) -> BackendConfig {
     let table: toml::Table = text.parse().unwrap();

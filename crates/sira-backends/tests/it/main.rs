@@ -36,8 +36,9 @@ mod mysql;
 mod object_store;
 #[cfg(feature = "opensearch")]
 mod opensearch;
-#[cfg(feature = "postgres")]
+#[cfg(feature = "all")]
 mod plain;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "mysql")]
 mod proxy;
