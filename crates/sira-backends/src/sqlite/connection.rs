@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sira_store::{Result, StorageError};
 
 use super::error::storage_error;
@@ -91,8 +91,9 @@ fn open(options: &SqliteOptions, flags: OpenFlags) -> Result<Connection> {
 /// Sets the connection up and makes or migrates the schema. Processes that do so at once wait for
 /// each other.
 fn prepare(connection: &mut Connection, options: &SqliteOptions) -> Result<()> {
-    // A database that is not ours is not touched.
-    let held = layout(connection)?;
+    // A database that is not ours is not touched. Looked at in one transaction, so that another
+    // process that makes it is not seen half done.
+    let held = layout(&connection.transaction().map_err(storage_error)?)?;
     let settings = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
         let synchronous = match options.synchronous {
@@ -153,11 +154,13 @@ fn write_ahead(connection: &Connection, options: &SqliteOptions) -> Result<()> {
 }
 
 /// Number of the layout that the database has; 0 when it is empty.
-fn layout(connection: &Connection) -> Result<usize> {
+fn layout(transaction: &Transaction) -> Result<usize> {
     let number = |name| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(storage_error)
+        transaction
+            .pragma_query_value(None, name, |row| row.get::<_, i64>(0))
+            .map_err(storage_error)
     };
-    let tables: i64 = connection
+    let tables: i64 = transaction
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(storage_error)?;
     let (application, layout) = (number("application_id")?, number("user_version")?);

@@ -75,7 +75,7 @@ async fn keeps_transactions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_make_a_database_at_once() {
-    for _ in 0..5 {
+    for _ in 0..20 {
         let folder = folder();
         let path = folder.path().join("new/folder/db");
         let opening: Vec<_> =

@@ -342,11 +342,15 @@ fn objects_of_a_direct_namespace_are_found_where_they_were() {
     assert_eq!(f.explain("sira://own/k")["lies_on"], "files");
     assert_eq!(f.get("sira://own/k"), "kept");
     run(&mut f.sira(&["migrate", "files", "embedded", "-N", "own"])).exits(0);
-    // There is nothing of it elsewhere now.
-    Fixture::write(f.folder.path(), &direct("embedded"));
-    f.server.signal(Signal::HUP);
+    // There is nothing of it elsewhere now; it settles there when the server starts.
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    Fixture::write(folder.path(), &direct("embedded"));
+    let f = Fixture { server: Fixture::serve(folder.path()), folder };
     f.put("sira://own/new", "v");
     assert_eq!((f.get("sira://own/k"), f.get("sira://own/new")), ("kept".into(), "v".into()));
+    assert_eq!(f.explain("sira://own/k")["lies_on"], "embedded");
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! Leaving a backend for good.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::StorageClient;
 use super::view::inside;
-use crate::backend::{ListOptions, StorageBackend};
+use crate::backend::ListOptions;
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
 
@@ -13,14 +12,22 @@ use crate::error::{Result, StorageError};
 const LOOK: Duration = Duration::from_millis(2);
 
 impl StorageClient {
-    /// The first key under which this namespace has something on a backend, be it an object or a
-    /// copy; `None` when it has nothing there.
+    /// The first key of this namespace whose object lies on a backend; `None` when none does.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`] for a backend that there is not, and those of the backend.
+    /// [`StorageError::NotFound`] for a backend that there is not, and those of the catalog and the
+    /// backend.
     pub async fn first_key_on(&self, backend: &str) -> Result<Option<String>> {
+        let view = self.view().await?;
+        if let Some(placed) = &view.placed {
+            return placed.first_key_on(backend).await;
+        }
+        let plan = self.plan();
         let page = ListOptions { limit: 1, ..ListOptions::default() };
-        let found = self.on(backend).await?.list(page).await;
+        let found = match inside(plan.find(backend)?, self.name()).await {
+            Ok(inside) => inside.list(page).await,
+            Err(error) => Err(error),
+        };
         let found = found.map_err(|error| error.with_backend(backend))?;
         Ok(found.entries.into_iter().next().map(|entry| entry.key))
     }
@@ -44,36 +51,17 @@ impl StorageClient {
     /// without the backend.
     ///
     /// # Errors
-    /// [`StorageError::InvalidInput`] when something of the namespace lies there,
-    /// [`StorageError::NotFound`] for a backend that there is not, [`StorageError::Unsupported`]
-    /// without a catalog, and those of the catalog and the backends. Then nothing is forgotten.
+    /// [`StorageError::InvalidInput`] when an object of the namespace lies there,
+    /// [`StorageError::NotFound`] for a backend that there is not, [`StorageError::Unsupported`] for
+    /// a namespace without a catalog, and those of the catalog and the backends. Then the backend
+    /// stays in use, and the same call goes on.
     pub async fn retire(&self, from: &str, to: &str) -> Result<()> {
-        let view = self.view().await?;
-        if let Some(placed) = &view.placed {
-            return placed.retire(from, to).await;
-        }
-        let plan = self.plan();
-        plan.find(to)?;
-        let Some(catalog) = &plan.catalog else {
-            return Err(StorageError::unsupported(
-                "without a catalog nothing is known of where objects lie",
-            ));
-        };
-        if let Some(key) = self.first_key_on(from).await? {
-            return Err(StorageError::invalid_input(
-                "an object of the namespace lies on this backend: move it away first",
+        match &self.view().await?.placed {
+            Some(placed) => placed.retire(from, to).await,
+            None => Err(StorageError::unsupported(
+                "the namespace has no catalog, and nothing is known of where its objects were",
             )
-            .with_backend(from)
-            .with_namespace(self.name())
-            .with_key(key));
+            .with_namespace(self.name())),
         }
-        catalog.retire(self.name(), from, to).await.map(drop)
-    }
-
-    /// This namespace on a backend, with nothing around it.
-    async fn on(&self, backend: &str) -> Result<Arc<dyn StorageBackend>> {
-        let plan = self.plan();
-        let found = inside(plan.find(backend)?, self.name()).await;
-        found.map_err(|error| error.with_backend(backend))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Entry;
 use crate::backend::{ListOptions, ListPage, ReadOptions, StorageBackend};
 use crate::error::{Result, StorageError};
-use crate::limits::NAMESPACE_BYTES_MAX;
+use crate::limits::{LIST_LIMIT_MAX, NAMESPACE_BYTES_MAX};
 use crate::options::{Condition, StorageOptions};
 use crate::version::Version;
 
@@ -95,16 +95,6 @@ impl Catalog {
     /// Those of the catalog's backend.
     pub async fn adopt(&self, namespace: &str, home: &str) -> Result<NamespaceRecord> {
         Ok(self.open(namespace, home).await?.1)
-    }
-
-    /// Ends the use of a backend that holds nothing of a namespace any more, as
-    /// [`PlacedBackend::retire`](super::PlacedBackend::retire) does, for a namespace that has no
-    /// entries.
-    ///
-    /// # Errors
-    /// Those of the catalog's backend.
-    pub async fn retire(&self, namespace: &str, from: &str, to: &str) -> Result<NamespaceRecord> {
-        self.open(namespace, to).await?.0.retire(from, to).await
     }
 
     /// The entries of a namespace, and its record, which is made with this home if there is none.
@@ -223,6 +213,37 @@ impl Entries {
         self.entries.list(options).await
     }
 
+    /// Keys of a page of the entries that name a backend as the place of their object, or as where
+    /// it moves, and the place after which the next page begins.
+    pub(super) async fn that_lead_to(
+        &self,
+        name: &str,
+        start_after: Option<String>,
+    ) -> Result<(Vec<String>, Option<String>)> {
+        let options = ListOptions { start_after, limit: LIST_LIMIT_MAX, ..ListOptions::default() };
+        let page = self.keys(options).await?;
+        let mut keys = Vec::new();
+        for listed in page.entries {
+            let Some((entry, _)) = self.get(&listed.key).await? else { continue };
+            if entry.at == name || entry.moving.is_some_and(|moving| moving.to == name) {
+                keys.push(listed.key);
+            }
+        }
+        Ok((keys, page.next))
+    }
+
+    /// Gives an entry another place, while nobody looks at it.
+    pub(super) async fn lead_to(&self, key: &str, to: &str) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            let Some((entry, version)) = self.get(key).await? else { return Ok(()) };
+            let entry = Entry { at: to.to_owned(), moving: None, ..entry };
+            if self.replace(key, &entry, Some(version)).await?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(StorageError::conflict("the entry changes again and again"))
+    }
+
     /// Takes a backend out of those that may hold objects; `to` is the home where that was.
     pub(super) async fn retire(&self, from: &str, to: &str) -> Result<NamespaceRecord> {
         for _ in 0..ATTEMPTS {
@@ -230,7 +251,6 @@ impl Entries {
                 return Err(StorageError::corrupt("the catalog has lost the namespace's record"));
             };
             record.used.remove(from);
-            record.mirrors.remove(from);
             if record.home == from {
                 record.used.insert(to.to_owned());
                 to.clone_into(&mut record.home);

@@ -275,6 +275,34 @@ async fn a_backend_is_left_out_once_nothing_lies_there() {
 }
 
 #[tokio::test]
+async fn copies_do_not_keep_a_backend_in_use_and_old_entries_do_not_lead_there() {
+    let (a, b, records) = (memory(), memory(), memory());
+    let client = StorageClient::new();
+    let catalog = || Some(Catalog::new(records.clone()).unwrap());
+    let with = |router| StoragePlan { router, catalog: catalog(), ..plan(&[("a", &a), ("b", &b)]) };
+    client.apply(with(routed(&[("b:*", "b")], "a"))).unwrap();
+    client.store("b:gone", "v", plain()).await.unwrap();
+    client.delete("b:gone").await.unwrap();
+    let mut router = StorageRouter::new();
+    let mirror_backends = vec!["b".to_owned()];
+    let pattern = DataPattern { mirror_backends, ..DataPattern::to("a") };
+    router.add_data_pattern("*", pattern).unwrap();
+    client.apply(with(Some(Arc::new(router)))).unwrap();
+    client.store("copied", "v", plain()).await.unwrap();
+    assert!(b.get("copied").await.unwrap().is_some());
+    assert_eq!(client.first_key_on("b").await.unwrap(), None);
+
+    client.apply(with(routed(&[], "a"))).unwrap();
+    catalog().unwrap().retire("default", "b", "a").await.unwrap();
+    client.apply(StoragePlan { catalog: catalog(), ..plan(&[("a", &a)]) }).unwrap();
+    assert_eq!(client.retrieve("copied").await.unwrap().as_deref(), Some(&b"v"[..]));
+    for key in ["b:gone", "copied"] {
+        client.store(key, "again", plain()).await.unwrap();
+        assert_eq!(client.retrieve(key).await.unwrap().as_deref(), Some(&b"again"[..]));
+    }
+}
+
+#[tokio::test]
 async fn what_is_under_way_is_waited_for_when_the_plan_changes() {
     let (a, b) = (memory(), memory());
     let client = StorageClient::new();

@@ -5,14 +5,18 @@
 //! by the plan before has ended and the namespace has nothing there, the catalog forgets it. A
 //! process that ends in between finds the backend missing in its configuration and says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sira_store::placement::Catalog;
-use sira_store::{Result, StorageError};
+use sira_store::{ListOptions, Result, StorageBackend, StorageError};
 
 use super::storage::{Opened, Plane};
 use crate::config::storage::{EMBEDDED, StorageConfig, is_database};
+
+/// Namespace that backends show outside of any.
+const NAMESPACE_DEFAULT: &str = "default";
 
 /// Longest wait for operations that began by the configuration before.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,10 +30,12 @@ pub(super) struct Leaving {
 }
 
 impl Plane {
-    /// Namespaces that leave a backend, each of which has nothing there any more.
+    /// Namespaces that leave a backend which is named no more, each of which has no object there.
+    /// Direct namespaces that lie on another of those that are named are seen to at once.
     ///
     /// # Errors
-    /// [`StorageError::InvalidInput`] for those that have, or of which that cannot be told.
+    /// [`StorageError::InvalidInput`] for those that have, or of which that cannot be told, and those
+    /// of the backends.
     pub(super) async fn leaving(
         &self,
         config: &StorageConfig,
@@ -39,14 +45,19 @@ impl Plane {
     ) -> Result<Vec<Leaving>> {
         let mut leaving = Vec::new();
         for namespace in known {
-            let record = catalog.record(namespace).await?;
-            let used = record.into_iter().flat_map(|record| [record.used, record.mirrors]);
-            let used: BTreeSet<String> = used.flatten().collect();
+            let used = catalog.record(namespace).await?.map(|record| record.used);
             let (to, direct) = place(config, namespace);
-            for from in used {
-                let gone = from != EMBEDDED && !opened.contains_key(&from);
-                if gone || (direct && from != to) {
-                    leaving.push(self.check(config, opened, namespace, from, to).await?);
+            for from in used.into_iter().flatten() {
+                let located =
+                    |error: StorageError| error.with_backend(&*from).with_namespace(namespace);
+                if from != EMBEDDED && !opened.contains_key(&from) {
+                    self.check(config, namespace, &from).await.map_err(located)?;
+                    leaving.push(Leaving { namespace: namespace.clone(), from, to: to.to_owned() });
+                } else if direct && from != to {
+                    let backend = self.backend(opened, &from)?;
+                    self.resettle(catalog, namespace, (&from, &backend), to)
+                        .await
+                        .map_err(located)?;
                 }
             }
         }
@@ -61,40 +72,56 @@ impl Plane {
         Ok(leaving)
     }
 
-    async fn check(
-        &self,
-        config: &StorageConfig,
-        opened: &BTreeMap<String, Opened>,
-        namespace: &str,
-        from: String,
-        to: &str,
-    ) -> Result<Leaving> {
-        let located = |error: StorageError| error.with_backend(&*from).with_namespace(namespace);
-        let named = from == EMBEDDED || opened.contains_key(&from);
-        let open = self.opened.get(&from).is_some_and(|opened| !opened.absent);
-        if from != EMBEDDED && !open {
-            return Err(located(StorageError::invalid_input(
+    /// Checks that a backend which is named no more can be left.
+    async fn check(&self, config: &StorageConfig, namespace: &str, from: &str) -> Result<()> {
+        if self.opened.get(from).is_none_or(|opened| opened.absent) {
+            return Err(StorageError::invalid_input(
                 "objects of the namespace may lie on this backend, which the configuration does not \
                  name any more; name it, and leave it out while the server runs",
-            )));
+            ));
         }
         if config.catalog != EMBEDDED || self.config.catalog != EMBEDDED {
-            return Err(located(StorageError::invalid_input(
+            return Err(StorageError::invalid_input(
                 "other servers that share the catalog may keep objects of the namespace on this \
                  backend; go on naming it",
-            )));
+            ));
         }
         let client = self.storage.client.namespace(namespace);
-        if client.first_key_on(&from).await?.is_some() {
-            return Err(located(match named {
-                true => elsewhere(to),
-                false => StorageError::invalid_input(
-                    "objects of the namespace lie on this backend, which the configuration does not \
-                     name any more; name it, or move them away with `sira migrate` first",
-                ),
-            }));
+        match client.first_key_on(from).await? {
+            None => Ok(()),
+            Some(key) => Err(StorageError::invalid_input(
+                "objects of the namespace lie on this backend, which the configuration does not \
+                 name any more; name it, or move them away with `sira migrate` first",
+            )
+            .with_key(key)),
         }
-        Ok(Leaving { namespace: namespace.to_owned(), from, to: to.to_owned() })
+    }
+
+    /// Notes that a direct namespace lies elsewhere from now on. Only at the start, when nobody
+    /// writes to it: what was written to the new place meanwhile would be lost from sight if the old
+    /// one turned out not to be empty.
+    async fn resettle(
+        &self,
+        catalog: &Catalog,
+        namespace: &str,
+        (from, backend): (&str, &Arc<dyn StorageBackend>),
+        to: &str,
+    ) -> Result<()> {
+        let inside = match namespace {
+            NAMESPACE_DEFAULT => Arc::clone(backend),
+            name => backend.namespace(name).await?,
+        };
+        let page = ListOptions { limit: 1, ..ListOptions::default() };
+        if let Some(entry) = inside.list(page).await?.entries.into_iter().next() {
+            return Err(elsewhere(to).with_key(entry.key));
+        }
+        if self.serves {
+            return Err(StorageError::invalid_input(format!(
+                "the namespace is to lie on {to} directly: restart the server for that"
+            )));
+        }
+        catalog.retire(namespace, from, to).await?;
+        Ok(())
     }
 
     /// Has the catalog forget where nothing lies any more.
@@ -117,8 +144,6 @@ impl Plane {
         }
         let mut plan = self.plan(config, &both).await?;
         plan.leaving = leaving.iter().map(|leaving| leaving.from.clone()).collect();
-        // A direct namespace may leave a backend that others stay on.
-        plan.leaving.retain(|name| !opened.contains_key(name));
         self.storage.apply(plan)?;
         let result = self.forget(leaving).await;
         if result.is_err() {

@@ -32,6 +32,8 @@ pub struct Plane {
     pub(super) opened: BTreeMap<String, Opened>,
     /// What is served by.
     pub(super) config: StorageConfig,
+    /// Whether anything is served by it yet.
+    pub(super) serves: bool,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,7 @@ impl Plane {
             recorder: Arc::default(),
             opened: BTreeMap::new(),
             config: StorageConfig::default(),
+            serves: false,
         }
     }
 
@@ -79,6 +82,7 @@ impl Plane {
         }
         self.opened = opened;
         self.config = config.clone();
+        self.serves = true;
         Ok(())
     }
 
@@ -203,7 +207,7 @@ impl Plane {
         Ok(opened)
     }
 
-    fn backend(
+    pub(super) fn backend(
         &self,
         opened: &BTreeMap<String, Opened>,
         name: &str,

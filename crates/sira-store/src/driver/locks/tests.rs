@@ -15,9 +15,8 @@ async fn leave(future: impl Future<Output = Result<()>>) {
     .await;
 }
 
-#[tokio::test]
-async fn a_write_whose_caller_left_ends_before_what_comes_later() {
-    let locks = Arc::new(KeyLocks::new());
+/// A write that waits to be let go, and says when it is done.
+fn held_up() -> (Arc<Notify>, Arc<AtomicBool>, impl Future<Output = Result<()>> + Send + 'static) {
     let (go, done) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let write = {
         let (go, done) = (Arc::clone(&go), Arc::clone(&done));
@@ -27,6 +26,13 @@ async fn a_write_whose_caller_left_ends_before_what_comes_later() {
             Ok(())
         }
     };
+    (go, done, write)
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_left_ends_before_what_comes_later() {
+    let locks = Arc::new(KeyLocks::new());
+    let (go, done, write) = held_up();
     leave(run_locked(&locks, "n", ["k"], write)).await;
     assert!(!done.load(Ordering::Acquire));
 
@@ -51,15 +57,7 @@ async fn a_write_whose_caller_left_ends_before_what_comes_later() {
 #[tokio::test]
 async fn a_write_beside_others_ends_before_what_comes_later_when_its_caller_left() {
     let locks = Arc::new(KeyLocks::new());
-    let (go, done) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-    let write = {
-        let (go, done) = (Arc::clone(&go), Arc::clone(&done));
-        async move {
-            go.notified().await;
-            done.store(true, Ordering::Release);
-            Ok(())
-        }
-    };
+    let (go, done, write) = held_up();
     // While the caller is there, nobody waits for the write, polled or not.
     let mut attended = Box::pin(run_beside(&locks, "n", "k", write));
     let first = std::future::poll_fn(|cx| Poll::Ready(attended.as_mut().poll(cx))).await;
