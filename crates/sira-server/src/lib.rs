@@ -9,6 +9,7 @@ pub mod error;
 pub mod http;
 pub mod limits;
 pub mod logging;
+pub mod maintenance;
 pub mod metrics;
 pub mod monitoring;
 pub mod problem;

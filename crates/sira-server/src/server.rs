@@ -29,7 +29,8 @@ pub struct Server {
     resp: Arc<Mutex<Option<RespServer>>>,
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
-    monitor: Watch,
+    /// What watches the backends and keeps them tidy.
+    tasks: [Task; 2],
 }
 
 /// What a server counts, to be read again and again.
@@ -46,11 +47,11 @@ impl MetricsSource {
     }
 }
 
-/// The task that watches the backends; ends with the server.
+/// A task that ends with the server.
 #[derive(Debug)]
-struct Watch(JoinHandle<()>);
+struct Task(JoinHandle<()>);
 
-impl Drop for Watch {
+impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -72,9 +73,11 @@ impl Server {
 
         let counters =
             Arc::new(HttpMetrics::new(routes::table().iter().map(|route| route.pattern)));
-        let monitor = Arc::clone(&storage.monitor);
-        let watched = monitor.run(storage.client.clone(), Arc::clone(&storage.collector));
-        let monitor = Watch(tokio::spawn(watched));
+        let watched = Arc::clone(&storage.monitor)
+            .run(storage.client.clone(), Arc::clone(&storage.collector));
+        let maintained =
+            Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
+        let tasks = [Task(tokio::spawn(watched)), Task(tokio::spawn(maintained))];
         let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);
         app.add_metrics(Box::new(move |out| {
@@ -86,7 +89,7 @@ impl Server {
         follow::resume(&app).await;
         let http = HttpDoor::start(&config, routes::router(app.clone()), counters)?;
         tracing::info!(http = %http.local_addr(), resp = %resp_addr, "serving");
-        Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested, monitor })
+        Ok(Self { engine, app, http, resp, resp_addr, shutdown_requested, tasks })
     }
 
     /// What it counts.
@@ -124,7 +127,7 @@ impl Server {
     /// [`ServerError::Storage`] when the engine cannot make everything durable.
     pub async fn shutdown(self, grace: Duration) -> Result<(), ServerError> {
         self.app.drain();
-        drop(self.monitor);
+        drop(self.tasks);
         let resp = self.resp.lock().take();
         let resp = tokio::task::spawn_blocking(move || {
             if let Some(resp) = resp {

@@ -10,6 +10,7 @@ use sira_store::layers::{Layers, MetricsCollector};
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::limits::RESP_DATABASES;
+use crate::maintenance::Maintenance;
 use crate::monitoring::Monitor;
 use crate::resp::{Databases, namespace_name};
 
@@ -28,6 +29,8 @@ pub struct Storage {
     pub collector: Arc<MetricsCollector>,
     /// Watches the backends.
     pub monitor: Arc<Monitor>,
+    /// Has the backends give back space.
+    pub maintenance: Arc<Maintenance>,
     /// Which databases of RESP have a policy of their own.
     pub(crate) databases: Arc<Databases>,
 }
@@ -43,6 +46,7 @@ impl Storage {
             client: StorageClient::new(),
             collector: Arc::default(),
             monitor: Arc::default(),
+            maintenance: Arc::default(),
             databases: Arc::default(),
         };
         storage.apply(StoragePlan::default())?;

@@ -399,6 +399,16 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     async fn flush(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Drops what has expired, where the engine does not by itself, and what a crash left behind in
+    /// this namespace, and says how many records. To be called now and then; nothing depends on it
+    /// but the space that is used.
+    ///
+    /// # Errors
+    /// The engine's own.
+    async fn maintain(&self) -> Result<u64> {
+        Ok(0)
+    }
 }
 
 /// All bytes of a stream, up to [`limits::VALUE_BYTES_MAX`].

@@ -2,6 +2,7 @@
 
 mod choice;
 mod explain;
+mod maintenance;
 mod movement;
 mod observe;
 mod plan;

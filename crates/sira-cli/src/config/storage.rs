@@ -12,9 +12,11 @@ mod strategies;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::Deserialize;
 use sira_backends::config::{BackendConfig, BackendKind};
+use sira_server::maintenance;
 use sira_server::monitoring::MonitoringOptions;
 use sira_store::seal::Keyring;
 use sira_store::{CompressionType, EncryptionType, StorageError};
@@ -46,6 +48,8 @@ pub struct StorageConfig {
     /// The backend that keeps where objects lie, which gateways over the same backends share;
     /// [`EMBEDDED`] for one gateway.
     pub catalog: String,
+    /// How often backends drop what has expired, and what crashes left behind; zero for never.
+    pub maintenance_interval: Duration,
     /// Where the keys are kept that values are encrypted with.
     pub keyring: Option<KeyringSource>,
     /// Which backend an object goes to.
@@ -69,6 +73,7 @@ impl Default for StorageConfig {
             default_backend: EMBEDDED.to_owned(),
             backends: BTreeMap::new(),
             catalog: EMBEDDED.to_owned(),
+            maintenance_interval: maintenance::INTERVAL,
             keyring: None,
             routing: RoutingConfig::default(),
             compression: CompressionType::None,
@@ -183,6 +188,7 @@ impl Found {
 struct RawStorage {
     default_backend: Option<Spanned<String>>,
     catalog: Option<Spanned<String>>,
+    maintenance_interval: Option<Spanned<monitoring::RawDuration>>,
     keyring_file: Option<PathBuf>,
     keyring_env: Option<Spanned<String>>,
 }
@@ -235,6 +241,15 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
         }
         if let Some(name) = own.catalog {
             found.config.catalog = found.want(name);
+        }
+        if let Some(asked) = own.maintenance_interval
+            && let Some(interval) = asked.get_ref().0
+        {
+            found.config.maintenance_interval = interval;
+            if !interval.is_zero() && interval < monitoring::INTERVAL_MIN {
+                let message = "storage.maintenance_interval is at least 1s, or 0s for never";
+                reader.fail(asked.span().start, message);
+            }
         }
         found.config.keyring = match (own.keyring_file, own.keyring_env) {
             (Some(_), Some(env)) => {

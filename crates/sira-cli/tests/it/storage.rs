@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Ran, Server, run, run_with_input, sira};
+use crate::support::{Ran, Server, http, run, run_with_input, sira};
 
 struct Fixture {
     folder: tempfile::TempDir,
@@ -318,6 +318,36 @@ fn a_backend_that_holds_nothing_any_more_can_be_left_out() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().0, Some(0));
     check(&Fixture { server: Fixture::serve(folder.path()), folder });
+}
+
+#[test]
+fn space_of_what_has_expired_is_given_back() {
+    let f = Fixture::start(
+        r#"
+        [storage]
+        maintenance_interval = "1s"
+        [storage.backends.files]
+        type = "filesystem"
+        path = "FILES"
+        [namespaces.brief]
+        backends = ["files"]
+        ttl = "1s"
+        "#,
+    );
+    f.put("sira://brief/k", &"v".repeat(100_000));
+    let files = f.folder.path().join("files");
+    assert!(stored_bytes(&files) > 100_000);
+    for _ in 0..200 {
+        if stored_bytes(&files) < 1_000 {
+            let dropped = "sira_maintenance_dropped_records_total{backend=\"files\"} 1";
+            let metrics = http(&f.server, "GET", "/metrics", b"").1;
+            let metrics = String::from_utf8(metrics).unwrap();
+            assert!(metrics.contains(dropped), "{metrics}");
+            return;
+        }
+        sleep();
+    }
+    panic!("{} bytes stay", stored_bytes(&files));
 }
 
 #[test]

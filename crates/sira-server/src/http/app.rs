@@ -23,6 +23,7 @@ use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
+use crate::maintenance::Maintenance;
 use crate::metrics::{HttpMetrics, Kind, MetricFamilies};
 use crate::monitoring::Monitor;
 use crate::problem::Problem;
@@ -40,6 +41,7 @@ struct Shared {
     client: StorageClient,
     collector: Arc<MetricsCollector>,
     monitor: Arc<Monitor>,
+    maintenance: Arc<Maintenance>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -63,7 +65,7 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, monitor, .. } = storage;
+        let Storage { engine, client, collector, monitor, maintenance, .. } = storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
@@ -73,6 +75,7 @@ impl App {
             client,
             collector,
             monitor,
+            maintenance,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -249,6 +252,7 @@ impl App {
         self.0.collector.write(&mut out);
         self.0.client.copy_figures().write(&mut out);
         self.0.monitor.write(&mut out);
+        self.0.maintenance.write(&mut out);
         let stats = self.0.store.stats().await?;
         for (name, help, value) in [
             (

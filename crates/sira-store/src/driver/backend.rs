@@ -59,28 +59,6 @@ impl DriverBackend {
         &self.store.driver
     }
 
-    /// Drops what has expired, where the engine does not, and chunks of this namespace that a crash
-    /// left behind, and says how many records. To be called now and then; nothing depends on it but
-    /// the space that is used.
-    ///
-    /// # Errors
-    /// The engine's own.
-    pub async fn maintain(&self) -> Result<u64> {
-        let mut removed = 0;
-        loop {
-            let now_ms = self.store.env.now_ms();
-            let expired = self.store.driver.collect_expired(now_ms, COLLECT_LIMIT).await?;
-            removed += expired;
-            if expired < COLLECT_LIMIT as u64 {
-                break;
-            }
-        }
-        if self.store.chunks_values() && self.store.profile.list {
-            removed += chunks::collect(&self.store, &self.place).await?;
-        }
-        Ok(removed)
-    }
-
     /// The same engine, seen through a namespace of this name.
     ///
     /// # Errors
@@ -255,5 +233,21 @@ impl StorageBackend for DriverBackend {
             Some(driver) => Ok(Arc::new(PlainBackend::new(driver, name))),
             None => Err(no_plain(self.store.profile.name)),
         }
+    }
+
+    async fn maintain(&self) -> Result<u64> {
+        let mut removed = 0;
+        loop {
+            let now_ms = self.store.env.now_ms();
+            let expired = self.store.driver.collect_expired(now_ms, COLLECT_LIMIT).await?;
+            removed += expired;
+            if expired < COLLECT_LIMIT as u64 {
+                break;
+            }
+        }
+        if self.store.chunks_values() && self.store.profile.list {
+            removed += chunks::collect(&self.store, &self.place).await?;
+        }
+        Ok(removed)
     }
 }

@@ -351,6 +351,10 @@ impl<A: Around> StorageBackend for Layered<A> {
         let operation = self.operation(OperationKind::Flush, None);
         self.around.around(&operation, self.inner.flush()).await
     }
+
+    async fn maintain(&self) -> Result<u64> {
+        self.inner.maintain().await
+    }
 }
 
 /// How far the stream of a value has come.

@@ -342,6 +342,10 @@ impl StorageBackend for HedgeLayer {
     async fn flush(&self) -> Result<()> {
         self.inner.flush().await
     }
+
+    async fn maintain(&self) -> Result<u64> {
+        self.inner.maintain().await
+    }
 }
 
 #[cfg(test)]

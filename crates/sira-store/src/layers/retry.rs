@@ -338,6 +338,10 @@ impl StorageBackend for RetryLayer {
     async fn flush(&self) -> Result<()> {
         self.repeat(|| self.inner.flush()).await
     }
+
+    async fn maintain(&self) -> Result<u64> {
+        self.inner.maintain().await
+    }
 }
 
 #[cfg(test)]

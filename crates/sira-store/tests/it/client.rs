@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sira_store::cache::{CacheOptions, CachePolicy};
 use sira_store::client::{NamespacePolicy, StoragePlan};
+use sira_store::driver::{Area, DriverBackend};
+use sira_store::env::SimEnv;
 use sira_store::migration::MigrationOptions;
 use sira_store::placement::Catalog;
 use sira_store::router::{DataPattern, StorageRouter};
@@ -18,6 +20,8 @@ use sira_store::{
     StorageOptions, Version,
 };
 use tokio::sync::Semaphore;
+
+use crate::driver::memory::{Kind, MemoryDriver};
 
 fn memory() -> Arc<MemoryBackend> {
     Arc::new(MemoryBackend::new(64 << 20))
@@ -300,6 +304,39 @@ async fn copies_do_not_keep_a_backend_in_use_and_old_entries_do_not_lead_there()
         client.store(key, "again", plain()).await.unwrap();
         assert_eq!(client.retrieve(key).await.unwrap().as_deref(), Some(&b"again"[..]));
     }
+}
+
+#[tokio::test]
+async fn what_nobody_sees_is_dropped_wherever_the_catalog_says_that_something_lies() {
+    let driver = MemoryDriver::new(Kind { body_bytes_max: 64 * 1024, ..Kind::default() });
+    let records = memory();
+    let with = |backend: DriverBackend| StoragePlan {
+        catalog: Some(Catalog::new(records.clone()).unwrap()),
+        router: Some(routed(&[], "a").unwrap()),
+        backends: [("a".to_owned(), Arc::new(backend) as Arc<dyn StorageBackend>)].into(),
+        default_backend: Some("a".to_owned()),
+        ..StoragePlan::default()
+    };
+    let client = StorageClient::new();
+    client.apply(with(DriverBackend::new(driver.clone()))).unwrap();
+    let tenant = client.namespace("tenant");
+    for key in ["kept", "lost"] {
+        tenant.store(key, vec![7; 300_000], plain()).await.unwrap();
+    }
+    let brief = StorageOptions { ttl: Some(Duration::from_millis(1)), ..plain() };
+    tenant.store("brief", "v", brief).await.unwrap();
+    // As if the process had died between the chunks and the record.
+    driver.forget("lost");
+
+    let later = Arc::new(SimEnv::new(1, u64::MAX >> 20));
+    client.apply(with(DriverBackend::with_env(driver.clone(), later))).unwrap();
+    let done = client.maintain().await.unwrap();
+    assert_eq!(
+        done.into_iter().map(|(name, n)| (name, n.unwrap())).collect::<Vec<_>>(),
+        [("a".to_owned(), 6)]
+    );
+    assert_eq!((driver.keys(Area::Chunks).len(), driver.keys(Area::Objects).len()), (5, 1));
+    assert_eq!(tenant.retrieve("kept").await.unwrap().map(|value| value.len()), Some(300_000));
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use super::reader::{Reader, take};
 /// The section of the alerts' bounds.
 const ALERTS: &str = "alerts";
 
-/// Alerts are not looked at more often: each time asks every backend.
-const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// Nothing is done more often that asks every backend.
+pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -27,7 +27,9 @@ struct RawMonitoring {
 /// A duration that keeps its place.
 #[derive(Deserialize, Clone, Copy)]
 #[serde(transparent)]
-struct RawDuration(#[serde(deserialize_with = "units::duration")] Option<Duration>);
+pub(super) struct RawDuration(
+    #[serde(deserialize_with = "units::duration")] pub(super) Option<Duration>,
+);
 
 #[derive(Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]

@@ -60,6 +60,10 @@ fn monitoring_has_bounds() {
             "2:12: storage.monitoring.interval is at least 1s",
         ),
         (
+            "[storage]\nmaintenance_interval = \"10ms\"",
+            "2:24: storage.maintenance_interval is at least 1s, or 0s for never",
+        ),
+        (
             "[storage.monitoring.alerts]\nstorage_full_percent = 101",
             "2:24: storage.monitoring.alerts.storage_full_percent is from 0 to 100",
         ),
@@ -107,6 +111,7 @@ fn the_sections_of_the_example_are_right() {
         },
     };
     assert_eq!(config.monitoring, monitoring);
+    assert_eq!(config.maintenance_interval, Duration::from_secs(3600));
     assert_eq!(config.compression, CompressionType::Auto);
     assert_eq!(config.compression_level, Some(3));
     assert_eq!(config.encryption, EncryptionType::Aes256Gcm { key_id: "2026-11".to_owned() });

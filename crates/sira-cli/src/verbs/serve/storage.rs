@@ -76,6 +76,7 @@ impl Plane {
         }
         let plan = self.plan(config, &opened).await?;
         self.storage.apply(plan)?;
+        self.storage.maintenance.apply(config.maintenance_interval);
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
             self.storage.collector.remove(name);
