@@ -172,15 +172,6 @@ impl Inner {
         self.read(&self.row(place, key), &Part::Whole).await
     }
 
-    async fn apply(&self, place: &Place, change: Change) -> Result<Option<Version>> {
-        match change {
-            Change::Put { key, record, guard } => {
-                self.put(place, &key, record, guard).await.map(Some)
-            }
-            Change::Remove { key, guard } => self.remove(place, &key, guard).await.map(|_| None),
-        }
-    }
-
     async fn put(&self, place: &Place, key: &str, record: Record, guard: Guard) -> Result<Version> {
         let row = self.row(place, key);
         within(self.timeout, Effect::Write, NAME, async {
@@ -244,7 +235,7 @@ impl Driver for CassandraDriver {
         changes: Vec<Change>,
     ) -> Vec<Result<Option<Version>>> {
         stream::iter(changes)
-            .map(|change| self.inner.apply(place, change))
+            .map(|change| change.apply(self, place))
             .buffered(BATCH_AT_ONCE)
             .collect()
             .await

@@ -24,7 +24,7 @@ use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, Txn, TxnOp, TxnOpRes
 use futures_util::{StreamExt, stream};
 use sira_store::driver::{
     Area, Change, CommitError, Driver, DriverBackend, DriverProfile, Guard, Listed, Part, Place,
-    Record, Scan,
+    Record, Scan, apply_each,
 };
 use sira_store::{HealthStatus, Result, StorageError, StorageStats, Version};
 
@@ -371,6 +371,9 @@ impl Driver for EtcdDriver {
         place: &Place,
         changes: Vec<Change>,
     ) -> Vec<Result<Option<Version>>> {
+        if changes.iter().any(Change::is_check) {
+            return apply_each(self, place, changes).await;
+        }
         let names: Vec<_> = changes.iter().map(|change| self.names(place, change.key())).collect();
         let mut requests = vec![Vec::new()];
         let mut bytes = 0;
@@ -380,7 +383,9 @@ impl Driver for EtcdDriver {
                     change::put(names, record, guard),
                     2 * (record.envelope.len() + record.body.len() + names.head.len()),
                 ),
-                Change::Remove { guard, .. } => (change::remove(names, guard), names.head.len()),
+                Change::Remove { guard, .. } | Change::Check { guard, .. } => {
+                    (change::remove(names, guard), names.head.len())
+                }
             };
             let full = requests.last().is_none_or(|txns| txns.len() == REQUEST_CHANGES);
             if full || (bytes + size > REQUEST_BYTES && bytes > 0) {
@@ -403,7 +408,7 @@ impl Driver for EtcdDriver {
                 (Change::Put { record, guard, .. }, Ok(outcome)) => {
                     self.insist_put(&names, record, guard, outcome).await.map(Some)
                 }
-                (Change::Remove { guard, .. }, Ok(outcome)) => {
+                (Change::Remove { guard, .. } | Change::Check { guard, .. }, Ok(outcome)) => {
                     self.insist_remove(&names, guard, outcome).await.map(|_| None)
                 }
             });

@@ -164,8 +164,18 @@ impl PostgresDriver {
 /// Parameters of a statement.
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// What a statement is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Put,
+    Remove,
+    /// Hold what is there as it is until the transaction ends.
+    Hold,
+}
+
 /// A write, as parameters of a statement.
 struct Write<'a> {
+    aim: Aim,
     namespace: &'a [u8],
     area: i16,
     key: &'a [u8],
@@ -211,6 +221,7 @@ impl<'a> Write<'a> {
             _ => 0,
         };
         Ok(Self {
+            aim: if record.is_some() { Aim::Put } else { Aim::Remove },
             namespace: place.namespace.as_bytes(),
             area: area_column(place.area),
             key: key.as_bytes(),
@@ -222,10 +233,15 @@ impl<'a> Write<'a> {
     }
 
     fn text<'s>(&self, statements: &'s Statements) -> &'s str {
-        match self.record {
-            Some(_) => statements.put(self.guard.condition, self.guard.exact),
-            None => statements.remove(self.guard.condition),
+        match self.aim {
+            Aim::Put => statements.put(self.guard.condition, self.guard.exact),
+            Aim::Remove => statements.remove(self.guard.condition),
+            Aim::Hold => &statements.hold,
         }
+    }
+
+    fn hold(place: &'a Place, key: &'a str, guard: Guard) -> Result<Self> {
+        Ok(Self { aim: Aim::Hold, ..Self::new(place, key, None, guard)? })
     }
 
     fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
@@ -238,6 +254,7 @@ impl<'a> Write<'a> {
             all.push(&record.body);
         }
         match self.guard.condition {
+            _ if self.aim == Aim::Hold => {}
             Condition::Always => {}
             Condition::IfAbsent | Condition::IfPresent => all.push(&self.now),
             Condition::IfMatch(_) | Condition::IfNoneMatch(_) => {

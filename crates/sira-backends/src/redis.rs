@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use redis::Value;
 use sira_store::driver::{
     Area, Change, CommitError, Driver, DriverBackend, DriverProfile, Guard, Held, Listed, Part,
-    Place, Record, Scan,
+    Place, Record, Scan, apply_each,
 };
 use sira_store::env::{Env, SystemEnv};
 use sira_store::plain::PlainDriver;
@@ -192,6 +192,7 @@ impl RedisDriver {
                     .condition(guard.condition)
                     .arg(native_ttl_ms(record, guard)),
                 Change::Remove { guard, .. } => request.arg("").condition(guard.condition).arg(0),
+                Change::Check { guard, .. } => request.arg("-").condition(guard.condition).arg(0),
             };
         }
         match self.link.run(&request, Effect::Write).await? {
@@ -278,11 +279,16 @@ impl Driver for RedisDriver {
         place: &Place,
         changes: Vec<Change>,
     ) -> Vec<Result<Option<Version>>> {
+        if changes.iter().any(Change::is_check) {
+            return apply_each(self, place, changes).await;
+        }
         let requests = changes.iter().map(|change| {
             let names = self.layout.names(place, change.key());
             match change {
                 Change::Put { record, guard, .. } => put_request(&names, record, guard),
-                Change::Remove { guard, .. } => remove_request(&names, guard),
+                Change::Remove { guard, .. } | Change::Check { guard, .. } => {
+                    remove_request(&names, guard)
+                }
             }
         });
         let answers = self.link.run_all(requests.collect(), Effect::Write).await;
@@ -295,7 +301,7 @@ impl Driver for RedisDriver {
                     let names = self.layout.names(place, &key);
                     self.insist(names, record, guard, outcome).await.map(Some)
                 }
-                (Change::Remove { guard, .. }, Ok(outcome)) => {
+                (Change::Remove { guard, .. } | Change::Check { guard, .. }, Ok(outcome)) => {
                     removed(outcome, &guard).map(|_| None)
                 }
             });
@@ -312,7 +318,9 @@ impl Driver for RedisDriver {
             let message = "a Redis cluster has no atomic batches: keys lie on several nodes";
             return Err(StorageError::unsupported(message).into());
         }
-        let Some(now_ms) = changes.iter().map(now_of).max() else { return Ok(Vec::new()) };
+        let Some(now_ms) = changes.iter().map(|change| change.guard().now_ms).max() else {
+            return Ok(Vec::new());
+        };
         let names: Vec<_> =
             changes.iter().map(|change| self.layout.names(place, change.key())).collect();
         for attempt in 0..VERSION_RETRIES {
@@ -427,23 +435,17 @@ fn admit(change: &mut Change, held: Option<Held>, now_ms: u64, attempt: u32) -> 
             let version = Guard { now_ms, ..*guard }.admit(held, record.version)?;
             record.version = apart(version, guard, attempt);
         }
-        Change::Remove { guard, .. } => {
+        Change::Remove { guard, .. } | Change::Check { guard, .. } => {
             Guard { now_ms, ..*guard }.admit_removal(held)?;
         }
     }
     Ok(())
 }
 
-fn now_of(change: &Change) -> u64 {
-    match change {
-        Change::Put { guard, .. } | Change::Remove { guard, .. } => guard.now_ms,
-    }
-}
-
 fn version_of(change: &Change) -> Option<Version> {
     match change {
         Change::Put { record, .. } => Some(record.version),
-        Change::Remove { .. } => None,
+        Change::Remove { .. } | Change::Check { .. } => None,
     }
 }
 

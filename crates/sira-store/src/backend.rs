@@ -146,21 +146,56 @@ pub enum BatchOperation {
     Delete {
         /// The key.
         key: String,
+        /// What must hold.
+        condition: Condition,
+    },
+    /// Changes nothing, and fails unless the key holds what is demanded; with it, so does a batch
+    /// that takes effect whole.
+    Check {
+        /// The key.
+        key: String,
+        /// What must hold.
+        condition: Condition,
     },
 }
 
 impl BatchOperation {
+    /// A removal of whatever the key holds.
+    #[must_use]
+    pub fn delete(key: impl Into<String>) -> Self {
+        Self::Delete { key: key.into(), condition: Condition::Always }
+    }
+
     /// Key that the operation is about.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Put { key, .. } | Self::Get { key } | Self::Delete { key } => key,
+            Self::Put { key, .. }
+            | Self::Get { key }
+            | Self::Delete { key, .. }
+            | Self::Check { key, .. } => key,
+        }
+    }
+
+    /// What must hold of the key.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match self {
+            Self::Put { options, .. } => options.condition,
+            Self::Get { .. } => Condition::Always,
+            Self::Delete { condition, .. } | Self::Check { condition, .. } => *condition,
         }
     }
 
     /// Whether the operation changes something.
     #[must_use]
     pub fn is_write(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Delete { .. })
+    }
+
+    /// Whether a batch that takes effect whole fails with the operation.
+    #[must_use]
+    pub fn decides(&self) -> bool {
         !matches!(self, Self::Get { .. })
     }
 }
@@ -168,7 +203,7 @@ impl BatchOperation {
 /// Result of one operation of a batch.
 #[derive(Debug)]
 pub enum BatchResult {
-    /// The write took effect, with this version (`None` for a delete).
+    /// The write took effect, with this version (`None` for a delete), or the check held (`None`).
     Success {
         /// Version of what was written.
         version: Option<Version>,
@@ -343,9 +378,13 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
                 BatchOperation::Get { key } => {
                     self.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
                 }
-                BatchOperation::Delete { key } => {
-                    self.delete(&key).await.map(|_| BatchResult::Success { version: None })
-                }
+                BatchOperation::Delete { key, condition } => self
+                    .remove(&key, condition)
+                    .await
+                    .map(|_| BatchResult::Success { version: None }),
+                BatchOperation::Check { key, condition } => check(self, &key, condition)
+                    .await
+                    .map(|()| BatchResult::Success { version: None }),
             };
             results.push(result.unwrap_or_else(BatchResult::Error));
         }
@@ -409,6 +448,19 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     async fn maintain(&self) -> Result<u64> {
         Ok(0)
     }
+}
+
+/// Checks a condition against what a key holds now.
+///
+/// # Errors
+/// [`StorageError::PreconditionFailed`] when it does not hold, and the backend's own.
+pub(crate) async fn check<B: StorageBackend + ?Sized>(
+    backend: &B,
+    key: &str,
+    condition: Condition,
+) -> Result<()> {
+    let held = backend.head(key).await?.map(|head| head.version);
+    condition.require(held).map_err(|error| error.with_key(key))
 }
 
 /// All bytes of a stream, up to [`limits::VALUE_BYTES_MAX`].

@@ -55,15 +55,17 @@ pub(crate) fn stage(
             BatchOperation::Put { key, value, options } => {
                 check_write(key, value.len(), options, now_ms)
                     .and_then(|checked| {
-                        if options.condition != Condition::Always {
-                            options.condition.require(staging.version(key)?)?;
-                        }
+                        require(staging, key, options.condition)?;
                         staging.put(key, value.clone(), checked)
                     })
                     .map(|()| BatchResult::Success { version: None })
             }
-            BatchOperation::Delete { key } => check_key(key)
+            BatchOperation::Delete { key, condition } => check_key(key)
+                .and_then(|()| require(staging, key, *condition))
                 .and_then(|()| staging.delete(key))
+                .map(|()| BatchResult::Success { version: None }),
+            BatchOperation::Check { key, condition } => check_key(key)
+                .and_then(|()| require(staging, key, *condition))
                 .map(|()| BatchResult::Success { version: None }),
         };
         if operation.is_write() {
@@ -111,7 +113,9 @@ impl Failure {
             .iter()
             .map(|operation| match operation {
                 BatchOperation::Get { key } => read(staging, key),
-                BatchOperation::Put { key, .. } | BatchOperation::Delete { key } => {
+                BatchOperation::Put { key, .. }
+                | BatchOperation::Delete { key, .. }
+                | BatchOperation::Check { key, .. } => {
                     let message = format!(
                         "nothing of the batch was written, because operation {} failed: {}",
                         self.index, self.cause
@@ -126,6 +130,13 @@ impl Failure {
             *result = BatchResult::Error(self.cause.with_key(operation.key()));
         }
         results
+    }
+}
+
+fn require(staging: &impl Staging, key: &str, condition: Condition) -> Result<()> {
+    match condition {
+        Condition::Always => Ok(()),
+        condition => condition.require(staging.version(key)?),
     }
 }
 
@@ -144,7 +155,7 @@ pub(crate) fn strongest(operations: &[BatchOperation], default: Durability) -> D
         let wanted = match operation {
             BatchOperation::Put { options, .. } => options.durability.unwrap_or(default),
             BatchOperation::Delete { .. } => default,
-            BatchOperation::Get { .. } => continue,
+            BatchOperation::Get { .. } | BatchOperation::Check { .. } => continue,
         };
         strongest = match (strongest, wanted) {
             (Durability::Sync, _) | (_, Durability::Sync) => Durability::Sync,

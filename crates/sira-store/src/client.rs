@@ -11,6 +11,7 @@ mod retire;
 mod shadow;
 mod shared;
 mod syncing;
+mod transactions;
 mod view;
 
 use std::fmt;
@@ -300,7 +301,12 @@ impl StorageClient {
             BatchOperation::Put { key, options, .. } => {
                 view.check_declared(options).map_err(|error| error.with_key(key))
             }
-            BatchOperation::Get { .. } | BatchOperation::Delete { .. } => Ok(()),
+            BatchOperation::Delete { .. } | BatchOperation::Check { .. } => {
+                let condition = operation.condition();
+                let options = StorageOptions { condition, ..StorageOptions::default() };
+                view.check_declared(&options).map_err(|error| error.with_key(operation.key()))
+            }
+            BatchOperation::Get { .. } => Ok(()),
         });
         let results = match declared {
             Ok(()) => view.backend.batch(operations).await,

@@ -22,15 +22,18 @@
 mod answers;
 mod batches;
 mod cancellation;
+mod checks;
 mod conditions;
 mod context;
 mod expiry;
+mod history;
 mod keys;
 mod listing;
 mod metadata;
 mod namespaces;
 mod ranges;
 mod suite;
+mod transactions;
 mod values;
 mod versions;
 

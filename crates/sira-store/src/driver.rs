@@ -228,16 +228,74 @@ pub enum Change {
         /// What must hold.
         guard: Guard,
     },
+    /// Changes nothing, and fails unless the key holds what is demanded. In a [`Driver::commit`],
+    /// that must still hold when the changes take effect: nobody may write the key in between.
+    Check {
+        /// The key.
+        key: String,
+        /// What must hold.
+        guard: Guard,
+    },
 }
 
 impl Change {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_check(&self) -> bool {
+        matches!(self, Self::Check { .. })
+    }
+
     /// Key that the change is about.
     #[must_use]
     pub fn key(&self) -> &str {
         match self {
-            Self::Put { key, .. } | Self::Remove { key, .. } => key,
+            Self::Put { key, .. } | Self::Remove { key, .. } | Self::Check { key, .. } => key,
         }
     }
+
+    /// What must hold.
+    #[must_use]
+    pub fn guard(&self) -> &Guard {
+        match self {
+            Self::Put { guard, .. } | Self::Remove { guard, .. } | Self::Check { guard, .. } => {
+                guard
+            }
+        }
+    }
+
+    /// Makes the change by itself, and answers as [`Driver::apply_many`] does.
+    ///
+    /// # Errors
+    /// As [`Driver::put`], [`Driver::get`] and [`Driver::remove`].
+    pub async fn apply<D: Driver + ?Sized>(
+        self,
+        driver: &D,
+        place: &Place,
+    ) -> Result<Option<Version>> {
+        match self {
+            Self::Put { key, record, guard } => {
+                driver.put(place, &key, record, guard).await.map(Some)
+            }
+            Self::Remove { key, guard } => driver.remove(place, &key, guard).await.map(|_| None),
+            Self::Check { key, guard } => {
+                let held = driver.get(place, &key, Part::Head).await?;
+                guard.admit_removal(held.as_ref().map(Record::held)).map(|_| None)
+            }
+        }
+    }
+}
+
+/// Makes changes one after the other, and answers as [`Driver::apply_many`].
+pub async fn apply_each<D: Driver + ?Sized>(
+    driver: &D,
+    place: &Place,
+    changes: Vec<Change>,
+) -> Vec<Result<Option<Version>>> {
+    let mut results = Vec::with_capacity(changes.len());
+    for change in changes {
+        results.push(change.apply(driver, place).await);
+    }
+    results
 }
 
 /// Why nothing of a [`Driver::commit`] took effect.
@@ -325,24 +383,13 @@ pub trait Driver: Send + Sync + fmt::Debug + 'static {
     }
 
     /// Makes several changes, each by itself, in one round trip where the engine can, and answers
-    /// each: the version of a put, `None` for a removal. Keys differ.
+    /// each: the version of a put, `None` for a removal and a check. Keys differ.
     async fn apply_many(
         &self,
         place: &Place,
         changes: Vec<Change>,
     ) -> Vec<Result<Option<Version>>> {
-        let mut results = Vec::with_capacity(changes.len());
-        for change in changes {
-            results.push(match change {
-                Change::Put { key, record, guard } => {
-                    self.put(place, &key, record, guard).await.map(Some)
-                }
-                Change::Remove { key, guard } => {
-                    self.remove(place, &key, guard).await.map(|_| None)
-                }
-            });
-        }
-        results
+        apply_each(self, place, changes).await
     }
 
     /// Makes all changes or none, as one step that no reader sees half of, and answers as

@@ -26,6 +26,7 @@ pub mod plain;
 pub mod router;
 pub mod seal;
 pub mod sealing;
+pub mod transaction;
 pub mod version;
 
 pub use backend::{
@@ -47,4 +48,5 @@ pub use options::{
 };
 pub use sealing::SealingBackend;
 pub use sira_log::env;
+pub use transaction::Transaction;
 pub use version::{HybridClock, Version};

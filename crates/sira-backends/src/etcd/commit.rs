@@ -63,7 +63,9 @@ fn admit(changes: &mut [Change], seen: &[Seen]) -> Result<(), CommitError> {
             Change::Put { record, guard, .. } => {
                 guard.admit(seen.held, record.version).map(|version| record.version = version)
             }
-            Change::Remove { guard, .. } => guard.admit_removal(seen.held).map(drop),
+            Change::Remove { guard, .. } | Change::Check { guard, .. } => {
+                guard.admit_removal(seen.held).map(drop)
+            }
         };
         admitted.map_err(|error| CommitError { index: Some(index), error })?;
     }
@@ -74,7 +76,7 @@ fn admit(changes: &mut [Change], seen: &[Seen]) -> Result<(), CommitError> {
 fn versions(changes: &[Change]) -> Vec<Option<Version>> {
     let version = |change: &Change| match change {
         Change::Put { record, .. } => Some(record.version),
-        Change::Remove { .. } => None,
+        Change::Remove { .. } | Change::Check { .. } => None,
     };
     changes.iter().map(version).collect()
 }
@@ -90,6 +92,7 @@ fn transaction(names: &[Names], changes: &[Change], seen: &[Seen], revision: i64
         .flat_map(|(names, change)| match change {
             Change::Put { record, .. } => puts(names, record),
             Change::Remove { .. } => removals(names),
+            Change::Check { .. } => Vec::new(),
         })
         .collect();
     let parts = ops.chunks(LEVEL).map(|part| TxnOp::txn(Txn::new().and_then(part)));
@@ -106,7 +109,7 @@ fn compares(
     let all_alone = names.len() <= LEVEL;
     let (mut compares, mut ranged) = (Vec::new(), Vec::new());
     for ((names, change), seen) in names.iter().zip(changes).zip(seen) {
-        if all_alone || wants_presence(guard(change)) {
+        if all_alone || wants_presence(change.guard()) {
             compares.push(unchanged(names, seen));
         } else {
             ranged.push(names.head.as_slice());
@@ -132,12 +135,6 @@ fn compares(
         }
     }
     Ok(compares)
-}
-
-fn guard(change: &Change) -> &Guard {
-    match change {
-        Change::Put { guard, .. } | Change::Remove { guard, .. } => guard,
-    }
 }
 
 /// Whether the condition fails when what was seen is removed.

@@ -75,6 +75,11 @@ pub(super) fn apply(
             Ok(put(txn, &key, record, &guard, with_head_max)?.map(Some))
         }
         Change::Remove { guard, .. } => Ok(remove(txn, &key, &guard)?.map(|_| None)),
+        Change::Check { guard, .. } => {
+            let held = txn.read(Map::Heads, &key)?.map(Entry::decode).transpose();
+            let held = held.map(|held| held.map(|held| held.head.held()));
+            Ok(held.and_then(|held| guard.admit_removal(held)).map(|_| None))
+        }
     }
 }
 

@@ -56,20 +56,17 @@ pub(super) async fn apply(
                 let query = rawdoc! { "_id": keys.id(key) };
                 deletes.push(&rawdoc! { "q": query, "limit": 1 }, index, None);
             }
-            Change::Put { .. } | Change::Remove { .. } => {}
+            Change::Put { .. } | Change::Remove { .. } | Change::Check { .. } => {}
         }
     }
     for command in updates.all.into_iter().chain(deletes.all) {
         run(driver, command, &mut answers).await;
     }
     stream::iter(changes.into_iter().zip(answers))
-        .map(|(change, answer)| {
-            let keys = &keys;
-            async move {
-                match answer {
-                    Some(answer) => answer,
-                    None => alone(driver, keys, change).await,
-                }
+        .map(|(change, answer)| async move {
+            match answer {
+                Some(answer) => answer,
+                None => change.apply(driver, place).await,
             }
         })
         .buffered(ALONE_AT_ONCE)
@@ -80,19 +77,6 @@ pub(super) async fn apply(
 /// Whether a put under this guard adds a document unless one is in its way, and so fails then.
 fn upserts(guard: &Guard) -> bool {
     matches!(guard.condition, Condition::Always | Condition::IfAbsent | Condition::IfNoneMatch(_))
-}
-
-async fn alone(driver: &MongoDriver, keys: &Keys, change: Change) -> Result<Option<Version>> {
-    match change {
-        Change::Put { key, record, guard } => {
-            let id = keys.id(&key);
-            driver.within(Effect::Write, driver.put_record(&id, record, guard)).await.map(Some)
-        }
-        Change::Remove { key, guard } => {
-            let id = keys.id(&key);
-            driver.within(Effect::Write, driver.remove_record(&id, guard)).await.map(|_| None)
-        }
-    }
 }
 
 /// Sends a command and files the answers of its changes.

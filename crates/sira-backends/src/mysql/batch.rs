@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error, Transaction, TxOpts, Value};
-use sira_store::driver::{Change, CommitError, Guard, Held, Place, Record};
+use sira_store::driver::{Change, CommitError, Guard, Held, Place, Record, apply_each};
 use sira_store::{Result, Version};
 
 use super::connection::{run, wait_for_others};
 use super::error::{Effect, is_collision, storage_error};
 use super::row::{self, column};
 use super::{MySqlDriver, Outcome, Target, is_update, outcome, parts};
-use crate::sql::batch::{Answer, Failure, all_made, applied, committed};
+use crate::sql::batch::{
+    Answer, Failure, all_made, applied, check_demand, committed, placeholder, wants_absence,
+};
 use crate::sql::check_version;
 use crate::sql::table::{Step, TRIES_MAX, overtaken, plan};
 
@@ -23,6 +25,9 @@ pub(super) async fn apply(
     place: &Place,
     changes: Vec<Change>,
 ) -> Vec<Result<Option<Version>>> {
+    if changes.iter().any(Change::is_check) {
+        return apply_each(driver, place, changes).await;
+    }
     let answers = transact(driver, place, &changes, false).await;
     applied(driver, place, changes, answers).await
 }
@@ -59,9 +64,11 @@ async fn transact(
         return Ok(Vec::new());
     }
     for (index, change) in changes.iter().enumerate() {
-        if let Change::Put { record, .. } = change {
-            check_version(record.version).map_err(|error| Failure::at(index, error))?;
-        }
+        let checked = match change {
+            Change::Put { record, .. } => check_version(record.version),
+            change => check_demand(change),
+        };
+        checked.map_err(|error| Failure::at(index, error))?;
     }
     // A statement of rows of this many bytes stays well below the largest packet.
     let bytes_max = usize::try_from(driver.packet_bytes_max / 4).unwrap_or(usize::MAX);
@@ -117,6 +124,14 @@ async fn attempt(
                 }
             }
         }
+    }
+    let placeholders: Vec<usize> = changes
+        .iter()
+        .enumerate()
+        .filter_map(|(index, change)| wants_absence(change).then_some(index))
+        .collect();
+    for part in parts(&placeholders) {
+        batch.remove_many(&mut transaction, part).await?;
     }
     transaction.commit().await.map_err(|error| Failure {
         index: None,
@@ -254,6 +269,13 @@ impl Batch<'_> {
         let answer = match self.changes.get(index) {
             Some(Change::Put { key, record, guard }) => self.put(conn, key, record, *guard).await?,
             Some(Change::Remove { key, guard }) => self.remove(conn, key, *guard).await?,
+            Some(change @ Change::Check { key, guard }) => match wants_absence(change) {
+                true => match self.put(conn, key, &placeholder(), *guard).await? {
+                    Answer::Made(_) => Answer::Made(None),
+                    left @ Answer::Left(_) => left,
+                },
+                false => self.hold(conn, key, *guard).await?,
+            },
             None => return Ok(()),
         };
         self.set(index, answer);
@@ -291,6 +313,20 @@ impl Batch<'_> {
             return Ok(Answer::Made(None));
         }
         let statement = &self.driver.statements.held;
+        let values = statement.values(&target, None);
+        let mut answer = run(conn, &statement.text, values).await.map_err(failure)?;
+        Ok(Answer::Left(answer.rows.first_mut().map(row::held).transpose()?))
+    }
+
+    /// Answers what is there, which nobody changes until the transaction ends.
+    async fn hold(
+        &self,
+        conn: &mut impl Queryable,
+        key: &str,
+        guard: Guard,
+    ) -> Result<Answer, Failure> {
+        let target = Target::new(self.place, key, guard);
+        let statement = &self.driver.statements.hold;
         let values = statement.values(&target, None);
         let mut answer = run(conn, &statement.text, values).await.map_err(failure)?;
         Ok(Answer::Left(answer.rows.first_mut().map(row::held).transpose()?))

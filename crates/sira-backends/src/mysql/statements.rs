@@ -108,6 +108,8 @@ pub(super) struct Statements {
     puts: [Statement; 10],
     removals: [Statement; 5],
     pub(super) held: Statement,
+    /// As `held`, of a row that nobody changes until the transaction ends.
+    pub(super) hold: Statement,
     pub(super) head: Statement,
     pub(super) whole: Statement,
 }
@@ -152,6 +154,9 @@ impl Statements {
             }),
             removals: CONDITIONS.map(|condition| Statement::new(&remove(table, condition))),
             held: select("version, expires_at"),
+            hold: Statement::new(&format!(
+                "SELECT version, expires_at FROM `{table}` WHERE {ROW} LOCK IN SHARE MODE"
+            )),
             head: select(head),
             whole: select(&format!("{head}, body")),
             table: table.to_owned(),

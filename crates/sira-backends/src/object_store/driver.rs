@@ -238,14 +238,11 @@ impl ObjectStoreDriver {
 
     async fn change(&self, place: &Place, change: Change) -> Result<Option<Version>> {
         match change {
-            Change::Put { key, record, guard } => {
-                self.put(place, &key, record, guard).await.map(Some)
-            }
             // Nobody is told whether something was there, so it need not be looked at.
             Change::Remove { key, guard } if guard.condition == Condition::Always => {
                 self.store.delete(&self.layout.locate(place, &key).path, None).await.map(|_| None)
             }
-            Change::Remove { key, guard } => self.remove(place, &key, guard).await.map(|_| None),
+            change => change.apply(self, place).await,
         }
     }
 }

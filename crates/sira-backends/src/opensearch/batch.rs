@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sira_store::driver::{Change, Driver, Part, Place, Record};
+use sira_store::driver::{Change, Part, Place, Record};
 use sira_store::{Condition, Result, StorageError, Version};
 
 use super::client::{Answer, Client};
@@ -65,14 +65,9 @@ pub(super) async fn apply(
     }
     stream::iter(changes.into_iter().zip(made))
         .map(|(change, made)| async move {
-            match (made, change) {
-                (Some(made), _) => made,
-                (None, Change::Put { key, record, guard }) => {
-                    driver.put(place, &key, record, guard).await.map(Some)
-                }
-                (None, Change::Remove { key, guard }) => {
-                    driver.remove(place, &key, guard).await.map(|_| None)
-                }
+            match made {
+                Some(made) => made,
+                None => change.apply(driver, place).await,
             }
         })
         .buffered(ALONE_AT_ONCE)
@@ -105,7 +100,7 @@ fn bulks(place: &Place, changes: &[Change]) -> Vec<Bulk> {
                 bulk.body.push(b'\n');
                 Some(record.version)
             }
-            Change::Remove { .. } => None,
+            Change::Remove { .. } | Change::Check { .. } => None,
         };
         bulk.operations.push((index, version));
         bulks.push(bulk);
@@ -128,7 +123,7 @@ fn action(name: &Name, change: &Change) -> Option<Value> {
         Change::Remove { guard, .. } if guard.condition == Condition::Always => {
             Some(json!({ "delete": { "_id": id } }))
         }
-        Change::Put { .. } | Change::Remove { .. } => None,
+        Change::Put { .. } | Change::Remove { .. } | Change::Check { .. } => None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use deadpool_postgres::Client;
-use sira_store::driver::{Change, CommitError, Place, Record};
+use sira_store::driver::{Change, CommitError, Place, Record, apply_each};
 use sira_store::{Result, Version};
 use tokio_postgres::{Error, Row, Statement};
 
@@ -13,9 +13,11 @@ use super::connection::{InTransaction, late, wait_for_others};
 use super::error::{Effect, is_collision, storage_error};
 use super::row::column;
 use super::statements::Statements;
-use super::{Outcome, Parameters, PostgresDriver, Write, row};
+use super::{Aim, Outcome, Parameters, PostgresDriver, Write, row};
 use crate::sql::area_column;
-use crate::sql::batch::{Answer, Failure, all_made, applied, committed};
+use crate::sql::batch::{
+    Answer, Failure, all_made, applied, check_demand, committed, placeholder, wants_absence,
+};
 use crate::sql::number::{time_column, version_column};
 use crate::sql::table::{Step, TRIES_MAX, overtaken, plan};
 
@@ -35,6 +37,9 @@ pub(super) async fn apply(
     place: &Place,
     changes: Vec<Change>,
 ) -> Vec<Result<Option<Version>>> {
+    if changes.iter().any(Change::is_check) {
+        return apply_each(driver, place, changes).await;
+    }
     let answers = run(driver, place, &changes, false).await;
     applied(driver, place, changes, answers).await
 }
@@ -61,7 +66,8 @@ async fn run(
     changes: &[Change],
     atomic: bool,
 ) -> Result<Vec<Answer>, Failure> {
-    let batch = Batch::new(place, changes)?;
+    let placeholder = placeholder();
+    let batch = Batch::new(place, changes, &placeholder)?;
     let mut collisions = 0;
     loop {
         let transaction = InTransaction::new(driver.connections.client().await?);
@@ -128,7 +134,11 @@ impl<'a> Rows<'a> {
 type Reply<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + Send + 'a>>;
 
 impl<'a> Batch<'a> {
-    fn new(place: &'a Place, changes: &'a [Change]) -> Result<Self, Failure> {
+    fn new(
+        place: &'a Place,
+        changes: &'a [Change],
+        placeholder: &'a Record,
+    ) -> Result<Self, Failure> {
         let mut requests = Vec::new();
         for step in plan(changes, RUN_CHANGES_MAX, RUN_BYTES_MAX) {
             let exact = matches!(step, Step::ExactPuts(_));
@@ -153,11 +163,24 @@ impl<'a> Batch<'a> {
                             Write::new(place, key, Some(record), *guard)
                         }
                         Some(Change::Remove { key, guard }) => Write::new(place, key, None, *guard),
+                        Some(change @ Change::Check { key, guard }) => {
+                            check_demand(change).map_err(|error| Failure::at(index, error))?;
+                            match wants_absence(change) {
+                                true => Write::new(place, key, Some(placeholder), *guard),
+                                false => Write::hold(place, key, *guard),
+                            }
+                        }
                         None => continue,
                     };
                     Request::One { index, write: write.map_err(|error| Failure::at(index, error))? }
                 }
             });
+        }
+        let absent = changes.iter().filter(|change| wants_absence(change));
+        let mut keys: Vec<_> = absent.map(|change| change.key().as_bytes()).collect();
+        if !keys.is_empty() {
+            keys.sort_unstable();
+            requests.push(Request::Removals { indexes: Vec::new(), keys });
         }
         Ok(Self {
             namespace: place.namespace.as_bytes(),
@@ -202,7 +225,7 @@ impl<'a> Batch<'a> {
             let index = request.and_then(Request::only);
             let rows = reply.map_err(|error| failure(index, error, effect))?;
             if let Some(request) = request {
-                request.answer(&rows, &mut answers)?;
+                request.answer(&rows, self.changes, &mut answers)?;
             }
         }
         for request in &self.requests {
@@ -262,7 +285,7 @@ impl Request<'_> {
         match self {
             Self::Puts { exact, .. } => *exact,
             Self::Removals { .. } => false,
-            Self::One { write, .. } => !write.guard.is_blind(),
+            Self::One { write, .. } => write.aim == Aim::Hold || !write.guard.is_blind(),
         }
     }
 
@@ -303,7 +326,7 @@ impl Request<'_> {
         }
     }
 
-    fn answer(&self, rows: &[Row], answers: &mut [Answer]) -> Result<()> {
+    fn answer(&self, rows: &[Row], changes: &[Change], answers: &mut [Answer]) -> Result<()> {
         let mut set = |index: usize, answer: Answer| {
             if let Some(slot) = answers.get_mut(index) {
                 *slot = answer;
@@ -326,7 +349,7 @@ impl Request<'_> {
                 }
             }
             Self::One { index, write } => {
-                let is_put = write.record.is_some();
+                let is_put = matches!(changes.get(*index), Some(Change::Put { .. }));
                 let answer = match write.outcome(rows)? {
                     Outcome::Done(held) => Answer::Made(is_put.then_some(held.version)),
                     Outcome::Left(held) => Answer::Left(held),

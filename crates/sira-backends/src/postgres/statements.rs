@@ -17,6 +17,8 @@ pub(super) struct Statements {
     pub(super) put_many_exact: String,
     pub(super) held_many: String,
     pub(super) remove_many: String,
+    /// Answers false, version and expiry of a row that nobody changes until the transaction ends.
+    pub(super) hold: String,
     pub(super) head: String,
     pub(super) whole: String,
     pub(super) range: String,
@@ -95,6 +97,7 @@ impl Statements {
                  DELETE FROM {table} o USING doomed WHERE o.ctid = doomed.place",
                 each("ctid AS place")
             ),
+            hold: format!("SELECT false, version, expires_at {here} FOR SHARE"),
             head: format!("SELECT {head} {here}"),
             whole: format!("SELECT {head}, body {here}"),
             range: format!("SELECT {head}, substring(body FROM $4 FOR $5) {here}"),

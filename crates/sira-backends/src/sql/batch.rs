@@ -1,9 +1,42 @@
 //! What became of the changes of a batch that ran in one transaction.
 
-use sira_store::driver::{Change, CommitError, Driver, Held, Place};
-use sira_store::{Result, Retry, StorageError, Version};
+use bytes::Bytes;
+use sira_store::driver::{Change, CommitError, Driver, Held, Place, Record};
+use sira_store::{Condition, Result, Retry, StorageError, Version};
 
 use super::same;
+
+/// What is written under a key, until the end of a transaction, that must hold nothing: other
+/// writers of it wait.
+pub(crate) fn placeholder() -> Record {
+    Record {
+        version: Version::from_u64(1),
+        expires_at_ms: None,
+        size: 0,
+        envelope: Bytes::new(),
+        body: Bytes::new(),
+    }
+}
+
+/// Whether a change needs a placeholder.
+pub(crate) fn wants_absence(change: &Change) -> bool {
+    change.is_check() && change.guard().condition == Condition::IfAbsent
+}
+
+/// Checks what a change demands.
+///
+/// # Errors
+/// [`StorageError::Unsupported`] for a check that no lock can make last.
+pub(crate) fn check_demand(change: &Change) -> Result<()> {
+    match (change, change.guard().condition) {
+        (Change::Check { .. }, Condition::Always | Condition::IfNoneMatch(_)) => {
+            Err(StorageError::unsupported(
+                "a check within a batch demands that an object is absent, present or of a version",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What became of a change.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +64,10 @@ impl Answer {
         let gone = match change {
             Change::Put { record, guard, .. } => guard.admit(held, record.version).map(|_| false),
             Change::Remove { guard, .. } => guard.admit_removal(held).map(|live| !live),
+            Change::Check { guard, .. } => {
+                // What is there is locked; that nothing is there is not told by looking.
+                guard.admit_removal(held).map(|_| guard.condition != Condition::IfAbsent)
+            }
         };
         match gone {
             Ok(true) => Verdict::Made(None),
@@ -83,13 +120,13 @@ pub(crate) async fn applied(
                 results.push(match answer.verdict(&change) {
                     Verdict::Made(version) => Ok(version),
                     Verdict::Refused(error) => Err(error),
-                    Verdict::Overtaken => alone(driver, place, change).await,
+                    Verdict::Overtaken => change.apply(driver, place).await,
                 });
             }
         }
         Err(failure) if failure.error.retry() == Retry::Permanent => {
             for change in changes {
-                results.push(alone(driver, place, change).await);
+                results.push(change.apply(driver, place).await);
             }
         }
         Err(failure) => results.extend(changes.iter().map(|_| Err(same(&failure.error)))),
@@ -118,13 +155,4 @@ pub(crate) fn all_made(changes: &[Change], answers: &[Answer]) -> bool {
     let made =
         |(answer, change): (&Answer, &Change)| matches!(answer.verdict(change), Verdict::Made(_));
     answers.iter().zip(changes).all(made)
-}
-
-async fn alone(driver: &impl Driver, place: &Place, change: Change) -> Result<Option<Version>> {
-    match change {
-        Change::Put { key, record, guard } => {
-            driver.put(place, &key, record, guard).await.map(Some)
-        }
-        Change::Remove { key, guard } => driver.remove(place, &key, guard).await.map(|_| None),
-    }
 }

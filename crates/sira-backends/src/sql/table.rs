@@ -57,7 +57,7 @@ pub(crate) fn plan(changes: &[Change], changes_max: usize, bytes_max: usize) -> 
         let Some(change) = changes.get(index) else { continue };
         let size = match change {
             Change::Put { key, record, .. } => key.len() + payload(&record.envelope, &record.body),
-            Change::Remove { key, .. } => key.len(),
+            Change::Remove { key, .. } | Change::Check { key, .. } => key.len(),
         };
         bytes += size;
         let fits = |run: &Vec<usize>| run.len() < changes_max && bytes <= bytes_max;

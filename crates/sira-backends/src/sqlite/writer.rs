@@ -55,7 +55,7 @@ impl Task {
     fn bytes(&self) -> usize {
         let size = |change: &Change| match change {
             Change::Put { record, .. } => record.body.len(),
-            Change::Remove { .. } => 0,
+            Change::Remove { .. } | Change::Check { .. } => 0,
         };
         match self {
             Self::Changes { changes, .. } => changes.iter().map(size).sum(),
@@ -194,6 +194,11 @@ fn make(
             }
         }
         Change::Remove { key, guard } => remove(connection, place, key, *guard),
+        Change::Check { key, guard } => {
+            let row = find(connection, place, key)?;
+            let row = row.map(|row| held(row.version, row.expires_at)).transpose();
+            Ok(row.and_then(|held| guard.admit_removal(held)).map(Done::Removed))
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub async fn check(drivers: &[Arc<dyn Driver>]) {
 pub async fn check_small(drivers: &[Arc<dyn Driver>]) {
     let driver = drivers.first().expect("a driver");
     whole_or_not_at_all(driver.as_ref()).await;
+    checks_leave_no_trace(driver.as_ref()).await;
     seen_whole(drivers).await;
     transfers(drivers).await;
     batches_that_cross(drivers).await;
@@ -120,6 +121,59 @@ async fn whole_or_not_at_all(driver: &dyn Driver) {
     let keys: Vec<_> = held.iter().map(|(key, (version, _))| (key.as_str(), *version)).collect();
     assert_eq!(keys, [("a", 11), ("c", 30)]);
     driver.commit(&place, Vec::new()).await.expect("an empty commit");
+}
+
+async fn checks_leave_no_trace(driver: &dyn Driver) {
+    let place = place();
+    let check =
+        |key: &str, condition| Change::Check { key: key.to_owned(), guard: guard(condition) };
+    let ten = Version::from_u64(10);
+    driver
+        .commit(&place, vec![put("b", record(10, "b"), Condition::Always)])
+        .await
+        .expect("commit");
+    // One that has expired and is still there.
+    let expired = Record { expires_at_ms: Some(1), ..record(10, "e") };
+    driver.put(&place, "e", expired, Guard::always(0)).await.expect("put");
+    let held = driver.get(&place, "b", Part::Whole).await.expect("get");
+    let changes = vec![
+        check("a", Condition::IfAbsent),
+        check("b", Condition::IfMatch(ten)),
+        put("c", record(10, "c"), Condition::Always),
+        check("e", Condition::IfAbsent),
+        check("f", Condition::IfAbsent),
+    ];
+    let versions = driver.commit(&place, changes).await.expect("commit");
+    assert_eq!(versions, [None, None, Some(ten), None, None]);
+    assert_eq!(driver.get(&place, "b", Part::Whole).await.expect("get"), held);
+    for key in ["a", "f"] {
+        assert_eq!(driver.get(&place, key, Part::Whole).await.expect("get"), None, "{key}");
+    }
+    for refused in [check("b", Condition::IfAbsent), check("a", Condition::IfPresent)] {
+        for at in 0..2 {
+            let mut changes = vec![put("d", record(10, "d"), Condition::Always)];
+            changes.insert(at, refused.clone());
+            let error = driver.commit(&place, changes).await.expect_err("a check that fails");
+            assert_eq!((error.index, error.error.code()), (Some(at), "precondition_failed"));
+            assert_eq!(driver.get(&place, "d", Part::Whole).await.expect("get"), None);
+        }
+    }
+    driver.collect_expired(now_ms(), 10).await.expect("collect");
+
+    // Each by itself, as batches that are not atomic are.
+    let answers = driver
+        .apply_many(
+            &place,
+            vec![
+                check("b", Condition::IfPresent),
+                check("b", Condition::IfAbsent),
+                put("d", record(10, "d"), Condition::Always),
+            ],
+        )
+        .await;
+    let codes: Vec<_> =
+        answers.iter().map(|answer| answer.as_ref().map_err(StorageError::code)).collect();
+    assert_eq!(codes, [Ok(&None), Err("precondition_failed"), Ok(&Some(ten))]);
 }
 
 async fn large(driver: &dyn Driver) {

@@ -171,7 +171,7 @@ impl Target for FolderTarget {
 
     fn remove_all(&self, namespace: &str, keys: Vec<String>) -> Result<()> {
         let Some(backend) = self.find(namespace)? else { return Ok(()) };
-        let operations = keys.into_iter().map(|key| BatchOperation::Delete { key }).collect();
+        let operations = keys.into_iter().map(BatchOperation::delete).collect();
         for result in self.runtime.block_on(backend.batch(operations))? {
             if let BatchResult::Error(error) = result {
                 return Err(error);

@@ -36,7 +36,9 @@ pub enum Operation {
     /// Reads an object.
     Get(Key),
     /// Removes an object, if there is one.
-    Delete(Key),
+    Delete(Demand),
+    /// Changes nothing; what is demanded of the key must hold.
+    Check(Demand),
 }
 
 /// What an operation is about.
@@ -45,6 +47,22 @@ pub enum Operation {
 pub struct Key {
     /// The key.
     pub key: String,
+}
+
+/// What an operation demands of a key: one of these, or nothing.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Demand {
+    /// The key.
+    pub key: String,
+    /// The key holds no object.
+    #[serde(default)]
+    pub if_absent: bool,
+    /// The key holds an object.
+    #[serde(default)]
+    pub if_present: bool,
+    /// The key holds the object of this version.
+    pub if_match: Option<String>,
 }
 
 /// A write of a batch.
@@ -67,6 +85,9 @@ pub struct Put {
     /// Write only if the key holds no object.
     #[serde(default)]
     pub if_absent: bool,
+    /// Write only if the key holds an object.
+    #[serde(default)]
+    pub if_present: bool,
     /// Write only if the key holds the object of this version.
     pub if_match: Option<String>,
 }
@@ -164,22 +185,21 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let is_write = |operation: &BatchOperation| !matches!(operation, BatchOperation::Get { .. });
     let keys: Vec<(String, bool)> = operations
         .iter()
-        .map(|operation| (operation.key().to_owned(), is_write(operation)))
+        .map(|operation| (operation.key().to_owned(), operation.decides()))
         .collect();
-    let store = if keys.iter().any(|(_, is_write)| *is_write) {
+    let store = if operations.iter().any(BatchOperation::is_write) {
         app.make_namespace(&namespace).await?
     } else {
         app.namespace(&namespace).await?
     };
     let atomic = store.capabilities().atomic_batch;
-    let writes = keys.iter().filter(|(_, is_write)| *is_write).count();
-    if whole && writes > 1 && !atomic {
+    let deciding = keys.iter().filter(|(_, decides)| *decides).count();
+    if whole && deciding > 1 && !atomic {
         return Err(StorageError::unsupported(
-            "the namespace's backends do not write several objects as one step; send the writes one \
-             by one, or with ?atomic=false, which answers each by itself",
+            "the namespace's backends do not check and write several objects as one step; send the \
+             writes one by one, or with ?atomic=false, which answers each by itself",
         )
         .with_namespace(namespace)
         .into());
@@ -189,15 +209,15 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
     let mut failed: Option<Problem> = None;
     let mut room = limits::HTTP_JSON_VALUE_BYTES_MAX;
     let mut results = Vec::with_capacity(answers.len());
-    for ((key, is_write), answer) in keys.into_iter().zip(answers) {
-        if let (true, None, BatchResult::Error(error)) = (is_write, &failed, &answer) {
+    for ((key, decides), answer) in keys.into_iter().zip(answers) {
+        if let (true, None, BatchResult::Error(error)) = (decides, &failed, &answer) {
             let mut problem = Problem::new(status(error), error.code(), error.to_string());
             problem.retryable = retryable(error.retry());
             failed = Some(problem);
         }
         results.push(OperationResult::new(key, answer, &mut room));
     }
-    match failed.filter(|_| atomic || writes == 1) {
+    match failed.filter(|_| atomic || deciding == 1) {
         None => json::answer(StatusCode::OK, &BatchAnswer { results }),
         Some(problem) => {
             let results = serde_json::to_value(results).unwrap_or_default();
@@ -215,23 +235,21 @@ impl Operation {
     pub fn into_store(self, durability: sira_store::Durability) -> Result<BatchOperation, Problem> {
         Ok(match self {
             Self::Get(Key { key }) => BatchOperation::Get { key },
-            Self::Delete(Key { key }) => BatchOperation::Delete { key },
+            Self::Delete(Demand { key, if_absent, if_present, if_match }) => {
+                let condition = condition(if_absent, if_present, if_match)?;
+                BatchOperation::Delete { key, condition }
+            }
+            Self::Check(Demand { key, if_absent, if_present, if_match }) => {
+                let condition = condition(if_absent, if_present, if_match)?;
+                if condition == Condition::Always {
+                    return Err(Problem::bad_request(
+                        "a check demands something: give `if_absent`, `if_present` or `if_match`",
+                    ));
+                }
+                BatchOperation::Check { key, condition }
+            }
             Self::Put(put) => {
-                let condition = match (put.if_absent, put.if_match) {
-                    (false, None) => Condition::Always,
-                    (true, None) => Condition::IfAbsent,
-                    (false, Some(version)) => {
-                        let version = version.trim_matches('"').parse().map_err(|error| {
-                            Problem::bad_request(format!("`if_match` is no version: {error}"))
-                        })?;
-                        Condition::IfMatch(version)
-                    }
-                    (true, Some(_)) => {
-                        return Err(Problem::bad_request(
-                            "`if_absent` and `if_match` exclude each other; give one of them",
-                        ));
-                    }
-                };
+                let condition = condition(put.if_absent, put.if_present, put.if_match)?;
                 let value: Bytes = json::value(put.value, put.value_base64)?;
                 let options = StorageOptions {
                     ttl: put.ttl_seconds.map(ttl_from_seconds).transpose()?,
@@ -247,6 +265,28 @@ impl Operation {
                 BatchOperation::Put { key: put.key, value, options }
             }
         })
+    }
+}
+
+/// What an operation demands of its key.
+fn condition(
+    if_absent: bool,
+    if_present: bool,
+    if_match: Option<String>,
+) -> Result<Condition, Problem> {
+    match (if_absent, if_present, if_match) {
+        (false, false, None) => Ok(Condition::Always),
+        (true, false, None) => Ok(Condition::IfAbsent),
+        (false, true, None) => Ok(Condition::IfPresent),
+        (false, false, Some(version)) => {
+            let version = version.trim_matches('"').parse();
+            version
+                .map(Condition::IfMatch)
+                .map_err(|error| Problem::bad_request(format!("`if_match` is no version: {error}")))
+        }
+        _ => Err(Problem::bad_request(
+            "`if_absent`, `if_present` and `if_match` exclude each other; give one of them",
+        )),
     }
 }
 

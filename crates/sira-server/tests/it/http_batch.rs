@@ -68,6 +68,39 @@ async fn a_batch_is_written_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn what_was_read_is_checked_with_what_is_written() {
+    let s = start().await;
+    let tag = s.put("/v1/ns/price", "5").await.headers()["etag"].to_str().unwrap().to_owned();
+    let order = |operations: Value| {
+        let mut all = vec![json!({"op": "put", "key": "order", "value": "1"})];
+        all.extend(operations.as_array().unwrap().iter().cloned());
+        json!({ "operations": all })
+    };
+    for failing in [
+        json!([{"op": "check", "key": "price", "if_absent": true}]),
+        json!([{"op": "check", "key": "price", "if_match": "0000000000000001"}]),
+        json!([{"op": "check", "key": "none", "if_present": true}]),
+        json!([{"op": "delete", "key": "price", "if_match": "0000000000000001"}]),
+    ] {
+        let answer = s.post("/v1/ns/_batch", &order(failing)).await;
+        let document = problem(answer, 412, "precondition_failed").await;
+        assert_eq!(document["results"][1]["code"], "precondition_failed");
+        problem(s.get("/v1/ns/order").await, 404, "not_found").await;
+    }
+    let right = json!([
+        {"op": "check", "key": "none", "if_absent": true},
+        {"op": "check", "key": "price", "if_match": tag},
+        {"op": "delete", "key": "old"},
+    ]);
+    let answer: Value = s.post("/v1/ns/_batch", &order(right)).await.json().await.unwrap();
+    assert!(answer["results"].as_array().unwrap().iter().all(|result| result["status"] == "ok"));
+    assert_eq!(s.get("/v1/ns/order").await.text().await.unwrap(), "1");
+    let removal = json!({"operations": [{"op": "delete", "key": "price", "if_match": tag}]});
+    assert_eq!(s.post("/v1/ns/_batch", &removal).await.status(), 200);
+    problem(s.get("/v1/ns/price").await, 404, "not_found").await;
+}
+
+#[tokio::test]
 async fn malformed_batches_are_refused() {
     let s = start().await;
     for body in [
@@ -81,6 +114,9 @@ async fn malformed_batches_are_refused() {
         json!({"operations": [{"op": "put", "key": "a", "value": "1", "vlaue": "x"}]}),
         json!({"operations": [{"op": "get", "key": "a", "value": "x"}]}),
         json!({"operations": [{"op": "put", "key": "", "value": "1"}]}),
+        json!({"operations": [{"op": "check", "key": "a"}]}),
+        json!({"operations": [{"op": "check", "key": "a", "if_absent": true, "if_match": "1"}]}),
+        json!({"operations": [{"op": "delete", "key": "a", "if_present": 1}]}),
         json!({"operations": [{"op": "put", "key": "a", "value": "1", "metadata": {"A": "b"}}]}),
     ] {
         let answer = s.post("/v1/ns/_batch", &body).await;

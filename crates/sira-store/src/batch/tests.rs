@@ -10,7 +10,7 @@ fn put(durability: Option<Durability>) -> BatchOperation {
 fn a_batch_is_as_durable_as_its_most_demanding_write() {
     use Durability::{Interval, None as Never, Sync};
     let get = || BatchOperation::Get { key: "k".into() };
-    let delete = || BatchOperation::Delete { key: "k".into() };
+    let delete = || BatchOperation::delete("k");
     assert_eq!(strongest(&[get()], Sync), Never);
     assert_eq!(strongest(&[put(Some(Never)), put(Some(Never))], Sync), Never);
     assert_eq!(strongest(&[put(Some(Never)), put(None)], Sync), Sync);

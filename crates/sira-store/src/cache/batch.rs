@@ -23,7 +23,11 @@ impl CacheBackend {
             .map(|operation| operation.key().to_owned())
             .collect();
         if written.is_empty() {
-            return self.read_batch(operations).await;
+            // What memory has may be behind what a check must be told.
+            return match operations.iter().any(BatchOperation::decides) {
+                true => self.space.primary.batch(operations).await,
+                false => self.read_batch(operations).await,
+            };
         }
         let keys: Vec<_> = written.iter().map(String::as_str).collect();
         let guarded = self.begin(&keys).await;

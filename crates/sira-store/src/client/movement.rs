@@ -129,7 +129,7 @@ impl StorageClient {
                 .list(ListOptions { start_after, limit, ..ListOptions::default() })
                 .await?;
             let keys = page.entries.into_iter().map(|entry| entry.key);
-            let operations: Vec<_> = keys.map(|key| BatchOperation::Delete { key }).collect();
+            let operations: Vec<_> = keys.map(BatchOperation::delete).collect();
             removed += operations.len() as u64;
             if !operations.is_empty() {
                 for result in view.backend.batch(operations).await? {

@@ -259,7 +259,7 @@ pub(super) fn get_operation(key: &str) -> BatchOperation {
 }
 
 pub(super) fn delete_operation(key: &str) -> BatchOperation {
-    BatchOperation::Delete { key: key.to_owned() }
+    BatchOperation::delete(key)
 }
 
 /// Runs one task for each number below `count`, all at once, and gathers what they found.

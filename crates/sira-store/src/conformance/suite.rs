@@ -5,8 +5,8 @@ use std::pin::Pin;
 
 use super::context::Context;
 use super::{
-    Capabilities, answers, batches, cancellation, conditions, expiry, keys, listing, metadata,
-    namespaces, ranges, values, versions,
+    Capabilities, answers, batches, cancellation, checks, conditions, expiry, keys, listing,
+    metadata, namespaces, ranges, transactions, values, versions,
 };
 
 /// What a case found; the text says what was expected and what was seen.
@@ -126,6 +126,11 @@ cases! {
     batches/conditions [AtomicBatch, Conditional];
     batches/seen_whole [AtomicBatch];
     batches/racing [AtomicBatch, Conditional];
+    checks/demands [AtomicBatch, Conditional];
+    checks/in_order [AtomicBatch, Conditional];
+    checks/racing [AtomicBatch, Conditional];
+    transactions/whole [AtomicBatch, Conditional];
+    transactions/serializable [AtomicBatch, Conditional];
     namespaces/apart [Namespaces];
     namespaces/refused [Namespaces];
     cancellation/put;

@@ -27,7 +27,7 @@ pub(super) async fn run(
             group.flush(store, place, &mut results).await;
         }
         group.keys.insert(operation.key().to_owned());
-        group.writes = operation.is_write();
+        group.writes = operation.decides();
         group.operations.push((index, operation));
     }
     group.flush(store, place, &mut results).await;
@@ -54,7 +54,7 @@ struct Ready {
 impl Group {
     fn takes(&self, operation: &BatchOperation) -> bool {
         self.operations.is_empty()
-            || (self.writes == operation.is_write() && !self.keys.contains(operation.key()))
+            || (self.writes == operation.decides() && !self.keys.contains(operation.key()))
     }
 
     async fn flush(&mut self, store: &Store, place: &Place, results: &mut [Option<BatchResult>]) {
@@ -182,6 +182,7 @@ async fn make_ready(
     place: &Place,
     operation: BatchOperation,
 ) -> Result<(Change, Envelope, u64, Option<(Manifest, u64)>)> {
+    let condition = operation.condition();
     match operation {
         BatchOperation::Put { key, value, options } => {
             let Prepared { record, guard, envelope } =
@@ -190,23 +191,58 @@ async fn make_ready(
             let size = record.size;
             Ok((Change::Put { key, record, guard }, envelope, size, replaced))
         }
-        BatchOperation::Delete { key } | BatchOperation::Get { key } => {
+        BatchOperation::Delete { key, condition } => {
             check_key(&key)?;
+            let guard = store.guard(condition, false)?;
             let replaced = store.chunks_of(place, &key).await?;
-            let guard = Guard::always(store.env.now_ms());
             Ok((Change::Remove { key, guard }, Envelope::default(), 0, replaced))
+        }
+        BatchOperation::Check { key, .. } | BatchOperation::Get { key } => {
+            check_key(&key)?;
+            let guard = Guard { condition, exact: false, now_ms: store.env.now_ms() };
+            Ok((Change::Check { key, guard }, Envelope::default(), 0, None))
         }
     }
 }
 
 /// What a batch has done to a key so far.
 struct Staged {
-    /// What the first write demanded of the key.
+    /// What the first operation demanded of the key.
     guard: Guard,
-    /// Index of the first write.
+    /// Index of the first operation.
     first: usize,
-    /// What the key will hold.
-    put: Option<(Record, Envelope)>,
+    /// What becomes of the key; `None` while it was only checked.
+    change: Option<Becomes>,
+}
+
+/// What becomes of a key.
+enum Becomes {
+    Holds(Record, Envelope),
+    Empty,
+}
+
+impl Staged {
+    fn put(&self) -> Option<(&Record, &Envelope)> {
+        match &self.change {
+            Some(Becomes::Holds(record, envelope)) => Some((record, envelope)),
+            Some(Becomes::Empty) | None => None,
+        }
+    }
+
+    /// Judges another operation on the key, and answers the guard of both.
+    fn then(&self, next: Guard) -> Result<Guard> {
+        let guard = Guard { exact: next.exact, ..self.guard };
+        let held = self.put().map(|(record, _)| record.version);
+        match (&self.change, self.guard.condition, next.condition) {
+            (Some(_), _, condition) => condition.require(held).map(|()| guard),
+            (None, Condition::Always, _) => Ok(next),
+            (None, _, Condition::Always) => Ok(guard),
+            (None, checked, condition) if checked == condition => Ok(guard),
+            (None, ..) => Err(StorageError::invalid_input(
+                "two operations demand different things of one key; demand one of them",
+            )),
+        }
+    }
 }
 
 /// Runs the writes as one step.
@@ -215,7 +251,7 @@ pub(super) async fn run_atomic(
     place: &Place,
     operations: Vec<BatchOperation>,
 ) -> Result<Vec<BatchResult>> {
-    let writes: Vec<bool> = operations.iter().map(BatchOperation::is_write).collect();
+    let writes: Vec<bool> = operations.iter().map(BatchOperation::decides).collect();
     let keys: Vec<String> = operations.iter().map(|operation| operation.key().to_owned()).collect();
     let mut staged: BTreeMap<String, Staged> = BTreeMap::new();
     let mut reads = Vec::new();
@@ -227,17 +263,17 @@ pub(super) async fn run_atomic(
     for (index, operation) in operations.into_iter().enumerate() {
         let key = operation.key().to_owned();
         if let Err(error) = check_key(&key) {
-            if operation.is_write() {
+            if operation.decides() {
                 failure = Some((index, error));
                 break;
             }
             answer(&mut results, index, BatchResult::Error(error.with_key(key)));
             continue;
         }
-        if !operation.is_write() {
-            match staged.get(&key) {
+        if !operation.decides() {
+            match staged.get(&key).filter(|staged| staged.change.is_some()) {
                 Some(staged) => {
-                    own_reads.push((index, staged.put.as_ref().map(|(record, _)| record.clone())));
+                    own_reads.push((index, staged.put().map(|(record, _)| record.clone())));
                 }
                 None => reads.push((index, key)),
             }
@@ -292,7 +328,7 @@ pub(super) async fn run_atomic(
         Err((index, error)) => {
             if error.retry() != Retry::Ambiguous {
                 for staged in staged.values() {
-                    if let Some((record, envelope)) = &staged.put {
+                    if let Some((record, envelope)) = staged.put() {
                         store.undo(place, envelope, record.size).await;
                     }
                 }
@@ -334,7 +370,7 @@ async fn refused(
     results.into_iter().map(|result| result.unwrap_or(BatchResult::Value(None))).collect()
 }
 
-/// Adds a write to what the batch does to its key. Fails without a trace.
+/// Adds an operation to what the batch does to its key. Fails without a trace.
 async fn stage(
     store: &Store,
     place: &Place,
@@ -342,12 +378,13 @@ async fn stage(
     index: usize,
     operation: BatchOperation,
 ) -> Result<()> {
-    let (key, next, replaced) = match operation {
-        BatchOperation::Put { key, value, mut options } => {
+    let condition = operation.condition();
+    let (key, guard, change) = match operation {
+        BatchOperation::Put { key, value, options } => {
             if let Some(before) = staged.get(&key) {
-                let held = before.put.as_ref().map(|(record, _)| record.version);
-                options.condition.require(held)?;
-                options.condition = Condition::Always;
+                // Judged before the value is written.
+                before.then(store.guard(condition, options.version.is_some())?)?;
+                let held = before.put().map(|(record, _)| record.version);
                 if let (Some(held), Some(version)) = (held, options.version)
                     && version <= held
                 {
@@ -356,26 +393,30 @@ async fn stage(
             }
             let Prepared { record, guard, envelope } =
                 prepare(store, place, &key, value, &options).await?;
-            let before = staged.remove(&key);
-            let (guard, first) = match &before {
-                Some(before) => (Guard { exact: guard.exact, ..before.guard }, before.first),
-                None => (guard, index),
-            };
-            (key, Staged { guard, first, put: Some((record, envelope)) }, before)
+            (key, guard, Some(Becomes::Holds(record, envelope)))
         }
-        BatchOperation::Delete { key } | BatchOperation::Get { key } => {
-            let before = staged.remove(&key);
-            let guard = Guard::always(store.env.now_ms());
-            let (guard, first) =
-                before.as_ref().map_or((guard, index), |before| (before.guard, before.first));
-            (key, Staged { guard: Guard { exact: false, ..guard }, first, put: None }, before)
+        BatchOperation::Delete { key, .. } => {
+            (key, store.guard(condition, false)?, Some(Becomes::Empty))
+        }
+        BatchOperation::Check { key, .. } | BatchOperation::Get { key } => {
+            (key, store.guard(condition, false)?, None)
         }
     };
-    if let Some((record, envelope)) = replaced.and_then(|replaced| replaced.put) {
-        store.undo(place, &envelope, record.size).await;
+    let Some(mut before) = staged.remove(&key) else {
+        staged.insert(key, Staged { guard, first: index, change });
+        return Ok(());
+    };
+    let judged = before.then(guard);
+    if let (Ok(guard), Some(change)) = (&judged, change) {
+        before.guard = *guard;
+        if let Some(Becomes::Holds(record, envelope)) = before.change.replace(change) {
+            store.undo(place, &envelope, record.size).await;
+        }
+    } else if let (Ok(guard), None) = (&judged, &before.change) {
+        before.guard = *guard;
     }
-    staged.insert(key, next);
-    Ok(())
+    staged.insert(key, before);
+    judged.map(drop)
 }
 
 /// Commits what is staged, and tells the version of each key.
@@ -384,6 +425,11 @@ async fn commit(
     place: &Place,
     staged: &BTreeMap<String, Staged>,
 ) -> Result<BTreeMap<String, Option<Version>>, (Option<usize>, StorageError)> {
+    // A check that demands nothing is none.
+    let staged: Vec<(&String, &Staged)> = staged
+        .iter()
+        .filter(|(_, staged)| staged.change.is_some() || !staged.guard.is_blind())
+        .collect();
     if staged.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -399,14 +445,16 @@ async fn commit(
         ));
     }
     let (mut changes, mut replaced) = (Vec::new(), Vec::new());
-    for (key, staged) in staged {
-        let chunks = store.chunks_of(place, key).await.map_err(|error| (None, error))?;
-        let by = staged.put.as_ref().and_then(|(_, envelope)| envelope.chunks);
-        replaced.push((chunks, by));
-        let (key, guard) = (key.clone(), staged.guard);
-        changes.push(match &staged.put {
-            Some((record, _)) => Change::Put { key, record: record.clone(), guard },
-            None => Change::Remove { key, guard },
+    for (key, staged) in &staged {
+        if staged.change.is_some() {
+            let chunks = store.chunks_of(place, key).await.map_err(|error| (None, error))?;
+            replaced.push((chunks, staged.put().and_then(|(_, envelope)| envelope.chunks)));
+        }
+        let (key, guard) = (String::clone(key), staged.guard);
+        changes.push(match &staged.change {
+            Some(Becomes::Holds(record, _)) => Change::Put { key, record: record.clone(), guard },
+            Some(Becomes::Empty) => Change::Remove { key, guard },
+            None => Change::Check { key, guard },
         });
     }
     match store.driver.commit(place, changes).await {
@@ -415,10 +463,10 @@ async fn commit(
                 store.drop_replaced(place, chunks, by).await;
             }
             versions.iter().flatten().for_each(|version| store.clock.observe(*version));
-            Ok(staged.keys().cloned().zip(versions).collect())
+            Ok(staged.into_iter().map(|(key, _)| key.clone()).zip(versions).collect())
         }
         Err(CommitError { index, error }) => {
-            let first = index.and_then(|at| staged.values().nth(at)).map(|staged| staged.first);
+            let first = index.and_then(|at| staged.get(at)).map(|(_, staged)| staged.first);
             Err((first, error))
         }
     }

@@ -28,7 +28,7 @@ impl EmbeddedBackend {
     }
 
     fn apply(&self, operations: &[BatchOperation]) -> Result<(Vec<BatchResult>, Option<Commit>)> {
-        if self.find().is_none() && !operations.iter().any(BatchOperation::is_write) {
+        if self.find().is_none() && !operations.iter().any(BatchOperation::decides) {
             let nothing = |operation: &BatchOperation| match check_key(operation.key()) {
                 Ok(()) => BatchResult::Value(None),
                 Err(error) => BatchResult::Error(self.locate(error, operation.key())),

@@ -201,6 +201,10 @@ fn apply(files: &Files, place: &Place, changes: Vec<Change>) -> Vec<Result<Optio
                 folders.extend(folder);
                 Ok(None)
             }
+            Change::Check { key, guard } => {
+                let held = files.get(place, &key, &Part::Head)?;
+                guard.admit_removal(held.as_ref().map(Record::held)).map(|_| None)
+            }
         })
         .collect();
     if let Err(error) = files.sync_folders(folders) {

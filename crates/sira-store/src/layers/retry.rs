@@ -225,7 +225,7 @@ fn repeats(operations: &[BatchOperation], result: &Result<Vec<BatchResult>>) -> 
         BatchOperation::Put { options, .. } => {
             options.condition == Condition::Always && options.version.is_none()
         }
-        BatchOperation::Get { .. } => true,
+        BatchOperation::Get { .. } | BatchOperation::Check { .. } => true,
         BatchOperation::Delete { .. } => false,
     });
     let may =
@@ -238,8 +238,8 @@ fn repeats(operations: &[BatchOperation], result: &Result<Vec<BatchResult>>) -> 
                 BatchResult::Error(error) => may(error),
                 _ => false,
             };
-            operations.iter().any(BatchOperation::is_write)
-                && changes.all(|(operation, result)| !operation.is_write() || failed(result))
+            operations.iter().any(BatchOperation::decides)
+                && changes.all(|(operation, result)| !operation.decides() || failed(result))
         }
     }
 }

@@ -150,7 +150,7 @@ fn a_batch_that_does_not_fit_is_refused_whole() {
         value: vec![1; bytes].into(),
         options: StorageOptions::default(),
     };
-    let delete = |key: &str| BatchOperation::Delete { key: key.into() };
+    let delete = |key: &str| BatchOperation::delete(key);
     assert!(full(block_on(store.batch(vec![put("a", 5), put("b", 5)]))));
     assert_eq!(block_on(store.list_keys("", 10)).unwrap(), ["old"]);
     // What counts is the whole: the removal makes room, wherever it stands.
@@ -245,7 +245,7 @@ proptest! {
                             }
                             None => {
                                 after.remove(&key);
-                                BatchOperation::Delete { key: name }
+                                BatchOperation::delete(name)
                             }
                         });
                     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{BLOCKING_BYTES_MIN, Ready, SealingBackend, TRIES, aside};
-use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend};
+use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend, check};
 use crate::error::{Result, StorageError};
 use crate::key::check_batch;
 
@@ -49,7 +49,7 @@ impl SealingBackend {
             .iter()
             .map(|operation| match operation {
                 BatchOperation::Put { value, .. } => value.len(),
-                BatchOperation::Get { .. } | BatchOperation::Delete { .. } => 0,
+                _ => 0,
             })
             .sum();
         let own = self.clone();
@@ -158,9 +158,13 @@ impl SealingBackend {
                 BatchOperation::Get { key } => {
                     self.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
                 }
-                BatchOperation::Delete { key } => {
-                    self.delete(&key).await.map(|_| BatchResult::Success { version: None })
-                }
+                BatchOperation::Delete { key, condition } => self
+                    .remove(&key, condition)
+                    .await
+                    .map(|_| BatchResult::Success { version: None }),
+                BatchOperation::Check { key, condition } => check(self, &key, condition)
+                    .await
+                    .map(|()| BatchResult::Success { version: None }),
             };
             results.push(result.unwrap_or_else(BatchResult::Error));
         }

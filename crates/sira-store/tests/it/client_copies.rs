@@ -145,7 +145,7 @@ async fn batches_and_streams_are_copied_too() {
         assert_eq!(f.client.retrieve(key).await.unwrap().unwrap(), value, "{key}");
     }
     f.files_away.set(false);
-    let delete = BatchOperation::Delete { key: "kept:1".to_owned() };
+    let delete = BatchOperation::delete("kept:1");
     f.client.batch(vec![delete]).await.unwrap();
     assert!(!f.memory.exists("kept:1").await.unwrap());
     assert_eq!(f.client.clear().await.unwrap(), 2);

@@ -12,6 +12,7 @@ mod cache;
 mod client;
 mod client_copies;
 mod client_sync;
+mod client_transactions;
 mod conformance;
 mod driver;
 mod golden;

@@ -1,5 +1,5 @@
 -- KEYS: value, index and expiries of each change. ARGV: now, then for each change its record (empty
--- for a removal), want and ttl.
+-- for a removal, a hyphen for a check), want and ttl.
 -- Answers 1, or the held heads of all keys where nothing was changed.
 local now = tonumber(ARGV[1])
 local heads = {}
@@ -8,7 +8,7 @@ for i = 1, #KEYS / 3 do
   local head = head_of(KEYS[i * 3 - 2])
   local record, want = ARGV[i * 3 - 1], ARGV[i * 3]
   heads[i] = head
-  if record == '' then
+  if record == '' or record == '-' then
     admitted = admits_removal(head, want, now) and admitted
   else
     admitted = admits(head, record, want, now) and admitted
@@ -26,7 +26,7 @@ for i = 1, #KEYS / 3 do
   local record = ARGV[i * 3 - 1]
   if record == '' then
     erase(value, index, expiries, heads[i])
-  else
+  elseif record ~= '-' then
     write_value(value, index, expiries, heads[i], record, ARGV[i * 3 + 1])
     if heads[i] == '' then
       if index ~= at or #added >= 1000 then

@@ -101,7 +101,7 @@ impl Side {
             if keys.is_empty() {
                 return;
             }
-            let deletes = keys.into_iter().map(|key| BatchOperation::Delete { key }).collect();
+            let deletes = keys.into_iter().map(BatchOperation::delete).collect();
             store.batch(deletes).await.unwrap();
         }
     }

@@ -242,11 +242,6 @@ async fn perform(
                     let wrote = objects > 0 || snapshot.flushed.is_some();
                     return Ok(Answer { out, failed: false, wrote });
                 }
-                Written::Wants(key) => {
-                    session.unpark();
-                    snapshot.want_whole(key);
-                    satisfy(shared, session, request, &mut snapshot).await?;
-                }
                 Written::Overtaken => {
                     session.unpark();
                     attempts += 1;

@@ -80,11 +80,6 @@ impl Snapshot {
         self.want.get_mut().take()
     }
 
-    /// Has all of an object read next.
-    pub(super) fn want_whole(&mut self, key: Key) {
-        *self.want.get_mut() = Some(Want::Object { key, whole: true });
-    }
-
     pub(crate) fn hold_reads(&mut self) {
         self.holds_reads = true;
     }

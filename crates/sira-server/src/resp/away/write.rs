@@ -19,8 +19,6 @@ pub(super) enum Written {
     Done(usize),
     /// What was read does not hold any more, and nothing was written.
     Overtaken,
-    /// They can be written only together with what was read of this key, all of it.
-    Wants(Key),
 }
 
 pub(super) async fn write(shared: &Shared, snapshot: &Snapshot) -> Result<Written> {
@@ -52,14 +50,13 @@ pub(super) async fn write(shared: &Shared, snapshot: &Snapshot) -> Result<Writte
              must be `direct` on one engine with atomic batches"
         )));
     }
-    let mut operations = Vec::with_capacity(2 * keys);
+    let mut operations = Vec::with_capacity(keys);
     for (key, object) in &snapshot.staged {
         change(&mut operations, snapshot, key, object.as_ref())?;
     }
     for key in held {
-        match snapshot.found.get(key) {
-            Some(found) if found.whole => hold(&mut operations, key, found.object.as_ref())?,
-            _ => return Ok(Written::Wants(key.clone())),
+        if let Some(found) = snapshot.found.get(key) {
+            hold(&mut operations, key, found.object.as_ref());
         }
     }
     for result in backend.batch(operations).await? {
@@ -142,37 +139,18 @@ fn change(
             let options = options(object, condition)?;
             operations.push(BatchOperation::Put { key, value: object.value.clone(), options });
         }
-        None => {
-            require(operations, &key, condition);
-            operations.push(BatchOperation::Delete { key });
-        }
+        None => operations.push(BatchOperation::Delete { key, condition }),
     }
     Ok(())
 }
 
-/// Makes the batch depend on a key. A removal takes no condition: what it removes is put first.
-fn require(operations: &mut Vec<BatchOperation>, key: &str, condition: Condition) {
-    let options = StorageOptions { condition, ..StorageOptions::default() };
-    let (key, value) = (key.to_owned(), Bytes::new());
-    operations.push(BatchOperation::Put { key, value, options });
-}
-
-/// Makes the batch depend on a key that it does not change: its object is written again as it is.
-fn hold(
-    operations: &mut Vec<BatchOperation>,
-    key: &Key,
-    object: Option<&StoredObject>,
-) -> Result<()> {
-    let Ok(key) = text(&key.1).map(str::to_owned) else { return Ok(()) };
-    match object {
-        Some(object) => {
-            let options = options(object, Condition::IfMatch(object.version))?;
-            operations.push(BatchOperation::Put { key, value: object.value.clone(), options });
-        }
-        None => {
-            require(operations, &key, Condition::IfAbsent);
-            operations.push(BatchOperation::Delete { key });
-        }
-    }
-    Ok(())
+/// Makes the batch depend on a key that it does not change.
+fn hold(operations: &mut Vec<BatchOperation>, key: &Key, object: Option<&StoredObject>) {
+    // A key that is no text can hold nothing here.
+    let Ok(key) = text(&key.1).map(str::to_owned) else { return };
+    let condition = match object {
+        Some(object) => Condition::IfMatch(object.version),
+        None => Condition::IfAbsent,
+    };
+    operations.push(BatchOperation::Check { key, condition });
 }

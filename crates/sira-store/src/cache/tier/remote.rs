@@ -42,8 +42,7 @@ impl TierStore for Remote {
         if let [name] = names {
             return self.backend.delete(name).await.map(|_| ());
         }
-        let operations =
-            names.iter().map(|key| BatchOperation::Delete { key: key.clone() }).collect();
+        let operations = names.iter().map(|key| BatchOperation::delete(key.as_str())).collect();
         for result in self.backend.batch(operations).await? {
             if let BatchResult::Error(error) = result {
                 return Err(error);

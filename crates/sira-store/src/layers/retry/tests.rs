@@ -12,7 +12,7 @@ fn get() -> BatchOperation {
 }
 
 fn delete() -> BatchOperation {
-    BatchOperation::Delete { key: "key".into() }
+    BatchOperation::delete("key")
 }
 
 #[test]

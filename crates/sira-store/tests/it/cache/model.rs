@@ -166,7 +166,7 @@ impl StorageBackend for Recorder {
                     (BatchOperation::Put { key, value, .. }, BatchResult::Success { .. }) => {
                         self.record(key, from, Some(value.clone()), None);
                     }
-                    (BatchOperation::Delete { key }, BatchResult::Success { .. }) => {
+                    (BatchOperation::Delete { key, .. }, BatchResult::Success { .. }) => {
                         self.record(key, from, None, None);
                     }
                     _ => {}
@@ -250,7 +250,7 @@ async fn write(store: &dyn StorageBackend, random: &mut SeededRandom, turn: Stri
             let other = format!("k{}", random.below(KEYS));
             let mut batch = vec![BatchOperation::Put { key: key.clone(), value, options: plain }];
             if other != key {
-                batch.push(BatchOperation::Delete { key: other });
+                batch.push(BatchOperation::delete(other));
             }
             drop(store.batch(batch).await);
         }

@@ -62,6 +62,9 @@ pub enum Fault {
     ListOverLimit,
     ListByPrefixOfWords,
     BatchStopsHalfway,
+    ChecksIgnored,
+    ChecksApart,
+    ConditionIgnoredOnRemovalInBatch,
     BatchSeenHalf,
     BatchReadsBefore,
     BatchWithoutLimit,
@@ -380,6 +383,41 @@ impl StorageBackend for Broken {
                 for operation in &mut operations {
                     if let BatchOperation::Put { options, .. } = operation {
                         options.condition = Condition::Always;
+                    }
+                }
+                self.inner.batch(operations).await
+            }
+            Fault::ChecksIgnored => {
+                for operation in &mut operations {
+                    if let BatchOperation::Check { condition, .. } = operation {
+                        *condition = Condition::Always;
+                    }
+                }
+                self.inner.batch(operations).await
+            }
+            // Before the rest, which they do not hold up.
+            Fault::ChecksApart => {
+                let mut checked = operations.clone();
+                checked.retain(|operation| matches!(operation, BatchOperation::Check { .. }));
+                let writes_later = operations.first().is_some_and(|first| !first.is_write());
+                if checked.len() != 1 || operations.len() != 2 || !writes_later {
+                    return self.inner.batch(operations).await;
+                }
+                for result in self.inner.batch(checked).await? {
+                    if matches!(result, BatchResult::Error(_)) {
+                        return self.inner.batch(operations).await;
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                let put = operations.into_iter().filter(BatchOperation::is_write).collect();
+                let mut results = self.inner.batch(put).await?;
+                results.insert(0, BatchResult::Success { version: None });
+                Ok(results)
+            }
+            Fault::ConditionIgnoredOnRemovalInBatch => {
+                for operation in &mut operations {
+                    if let BatchOperation::Delete { condition, .. } = operation {
+                        *condition = Condition::Always;
                     }
                 }
                 self.inner.batch(operations).await

@@ -48,6 +48,11 @@ found_in! {
     ConditionIgnoredOnRead, condition_ignored_on_read: "conditions/of_reads";
     ConditionIgnoredInBatch, condition_ignored_in_batch: "batches/conditions";
     ConditionIgnoredInBatch, condition_ignored_in_racing_batches: "batches/racing";
+    ChecksIgnored, checks_ignored: "checks/demands";
+    ChecksApart, checks_apart: "checks/racing";
+    ChecksIgnored, checks_ignored_by_transactions: "transactions/serializable";
+    ConditionIgnoredInBatch, writes_of_transactions_lost: "transactions/serializable";
+    ConditionIgnoredOnRemovalInBatch, condition_ignored_on_removal_in_batch: "checks/demands";
     ConditionErrorOfAnotherKind, condition_error_of_another_kind: "conditions/of_writes";
     WriteBeforeRefusal, write_before_refusal: "conditions/of_writes";
     TtlIgnored, ttl_ignored: "expiry/exact";

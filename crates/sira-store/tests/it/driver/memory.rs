@@ -226,6 +226,11 @@ impl Driver for MemoryDriver {
             let made = match change {
                 Change::Put { record, guard, .. } => put(&mut next, name, record, guard).map(Some),
                 Change::Remove { guard, .. } => remove(&mut next, &name, guard).map(|_| None),
+                Change::Check { guard, .. } => {
+                    let held = next.get(&name).map(Record::decode).transpose();
+                    let held = held.map(|held| held.map(|held| held.held()));
+                    held.and_then(|held| guard.admit_removal(held)).map(|_| None)
+                }
             };
             versions.push(made.map_err(|error| CommitError { index: Some(index), error })?);
         }
