@@ -28,6 +28,7 @@
 
 mod address;
 mod document;
+mod files;
 mod guard;
 mod kind;
 mod local;

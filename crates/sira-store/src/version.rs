@@ -71,6 +71,9 @@ impl FromStr for Version {
     }
 }
 
+/// Bits of a version that engines count in.
+const OF_ENGINES: u64 = 0xF;
+
 /// Hands out versions that only grow, whatever the wall clock does.
 #[derive(Debug, Default)]
 pub struct HybridClock {
@@ -90,14 +93,17 @@ impl HybridClock {
     }
 
     /// As [`HybridClock::next`], with random numbers in the lower bits, so that the clocks of several
-    /// processes that write to one engine hardly ever hand out the same version.
+    /// processes that write to one engine hardly ever hand out the same version. The lowest four bits
+    /// are 0: where writes of a key arrive in another order than their versions have, an engine gives
+    /// the later one the version after what it holds, which no clock has handed out for another key.
     pub fn next_spread(&self, now_ms: u64, random: u64) -> Version {
-        let physical = (now_ms << 16) | (random & 0xFFFF);
+        let physical = (now_ms << 16) | (random & 0xFFFF & !OF_ENGINES);
         // Clocks that are behind the same version must not go on with the same one after it.
-        let step = 1 + ((random >> 16) & 0x3FF);
+        let step = (1 + ((random >> 16) & 0x3F)) * (OF_ENGINES + 1);
         let mut next = 0;
         let _ = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
-            next = if physical > last { physical } else { last.saturating_add(step) };
+            let after = (last & !OF_ENGINES).saturating_add(step);
+            next = if physical > last { physical } else { after };
             Some(next)
         });
         Version(next)

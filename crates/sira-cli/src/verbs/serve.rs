@@ -2,6 +2,7 @@
 
 mod absent;
 mod leaving;
+mod opened;
 mod storage;
 
 use std::path::Path;

@@ -66,6 +66,33 @@ impl Fixture {
     }
 }
 
+fn free_port() -> String {
+    let probe = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    probe.local_addr().unwrap().port().to_string()
+}
+
+/// A Redis of a test's own, which ends with it.
+struct Redis(std::process::Child);
+
+impl Redis {
+    fn start(port: &str, folder: &Path, more: &[&str]) -> Self {
+        let redis = Command::new("redis-server")
+            .args(["--port", port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
+            .args(more)
+            .current_dir(folder)
+            .stdout(std::process::Stdio::null())
+            .spawn();
+        Self(redis.expect("redis-server is missing: apt-get install -y redis-server"))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[allow(clippy::disallowed_methods, reason = "the server is another process")]
 fn sleep() {
     std::thread::sleep(Duration::from_millis(50));
@@ -239,10 +266,7 @@ fn what_the_engine_held_alone_is_found_when_others_come_and_databases_of_resp_go
 
 #[test]
 fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
-    let port = {
-        let probe = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        probe.local_addr().unwrap().port().to_string()
-    };
+    let port = free_port();
     let f = Fixture::start(&format!(
         "[storage.backends.hot]\ntype = \"redis\"\nhost = \"127.0.0.1\"\nport = {port}\n\
          [namespaces.hot]\nbackends = [\"hot\"]\n\
@@ -258,21 +282,61 @@ fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
     let stats = run(&mut f.sira(&["stats", "--json"])).exits(0).json().remove(0);
     assert_eq!(stats["backends"]["hot"]["status"], "critical", "{stats}");
 
-    let redis = Command::new("redis-server")
-        .args(["--port", &port, "--save", "", "--appendonly", "no", "--bind", "127.0.0.1"])
-        .current_dir(f.folder.path())
-        .stdout(std::process::Stdio::null())
-        .spawn();
-    let mut redis = redis.expect("redis-server is missing: apt-get install -y redis-server");
+    let _redis = Redis::start(&port, f.folder.path(), &[]);
     let answered = (0..600).any(|_| {
         sleep();
         put().code == 0
     });
-    let found = f.get("sira://hot/k");
-    redis.kill().unwrap();
-    redis.wait().unwrap();
     assert!(answered);
-    assert_eq!(found, "v");
+    assert_eq!(f.get("sira://hot/k"), "v");
+}
+
+#[test]
+fn a_password_that_was_changed_is_read_again_at_sighup() {
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "first\n").unwrap();
+    let _redis = Redis::start(&port, folder.path(), &["--requirepass", "first"]);
+    let f = Fixture::start(&format!(
+        "[storage.backends.hot]\ntype = \"redis\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+         password_file = {secret:?}\n[namespaces.hot]\nbackends = [\"hot\"]\n"
+    ));
+    let put = || run_with_input(&mut f.sira(&["put", "sira://hot/k"]), b"v").code == 0;
+    assert!(
+        (0..600).any(|_| put() || {
+            sleep();
+            false
+        }),
+        "the server of the test answers"
+    );
+
+    let command = |password, args: &[&str]| {
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-p", &port, "--no-auth-warning", "-a", password]).args(args);
+        let said = String::from_utf8(cli.output().unwrap().stdout).unwrap();
+        assert!(!said.contains("ERR") && !said.contains("NOAUTH"), "{said}");
+    };
+    command("first", &["config", "set", "requirepass", "second"]);
+    command("second", &["client", "kill", "type", "normal"]);
+    // The settings are the same, and so is the password that they were opened with.
+    assert!(
+        (0..600).any(|_| !put() || {
+            sleep();
+            false
+        }),
+        "the old password still works"
+    );
+    fs::write(&secret, "second\n").unwrap();
+    f.server.signal(Signal::HUP);
+    assert!(
+        (0..600).any(|_| put() || {
+            sleep();
+            false
+        }),
+        "the new password is not used"
+    );
+    assert_eq!(f.get("sira://hot/k"), "v");
 }
 
 #[test]

@@ -44,6 +44,12 @@ impl Open {
     }
 }
 
+impl Open {
+    fn end(&mut self, key: u64) -> Option<usize> {
+        self.keys.remove(&key).map(|(others, _)| others)
+    }
+}
+
 impl InFlight {
     /// How many are under way on a backend.
     pub(super) fn count(&self, backend: &str, now_ms: u64) -> usize {
@@ -75,10 +81,12 @@ impl InFlight {
     pub(super) fn end(&self, backend: &str, key: u64) -> usize {
         let mut backends = self.0.lock();
         let Some(open) = backends.get_mut(backend) else { return 0 };
-        match open.keys.remove(&key) {
-            Some((others, _)) => others,
-            None => open.keys.len(),
-        }
+        open.end(key).unwrap_or(open.keys.len())
+    }
+
+    /// As [`InFlight::end`]; `None` where it is not known how many there were.
+    pub(super) fn end_known(&self, backend: &str, key: u64) -> Option<usize> {
+        self.0.lock().get_mut(backend)?.end(key)
     }
 }
 

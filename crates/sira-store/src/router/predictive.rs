@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use crate::env::Env;
 
-use super::hash::Dice;
+use super::hash::{Dice, stable_hash};
+use super::in_flight::InFlight;
 use super::performance::{expected_ms, to_try};
 use super::request::{Route, RouteOutcome, RouteRequest};
 use super::stats::RoutingStats;
@@ -20,11 +21,56 @@ use super::strategy::{RoutingStrategy, simple_form};
 /// up to a part of the [`operations_per_s_max`](super::BackendProfile::operations_per_s_max) of its
 /// profile; one without that figure takes all that is left. A burst counts from its first operation
 /// on, and goes to the backend that is furthest behind its share.
+///
+/// No forecast sees a burst that is shorter than a bucket. Where so much is under way on the chosen
+/// backend that an operation would wait there, it goes where it is done first, by what each carries
+/// and has under way, and by how much longer than that operations took of late.
 #[derive(Debug)]
 pub struct Predictive {
     dice: Dice,
     target: f64,
     forecast: Mutex<Forecast>,
+    in_flight: InFlight,
+    paces: Mutex<BTreeMap<String, Pace>>,
+}
+
+/// How a backend works off what it has.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// What an operation takes that does not wait, in milliseconds.
+    alone_ms: f64,
+    /// Operations a second, where the profile tells.
+    per_second: Option<f64>,
+    /// How many times as long as that operations took of late, and when that was seen.
+    slowness: f64,
+    at_ms: u64,
+}
+
+/// Slowness that counts.
+const SLOW: f64 = 1.5;
+/// Part that an observation has in the slowness.
+const SLOWNESS: f64 = 0.1;
+/// Time after which half of a slowness is forgotten: a backend is tried again.
+const SLOWNESS_HALF_LIFE_MS: f64 = 2_000.0;
+
+impl Pace {
+    /// When an operation would be done if so many others are under way, by the profile: after what
+    /// it takes alone, or after the others.
+    fn told_ms(&self, others: usize) -> f64 {
+        let queue_ms = self.per_second.map_or(0.0, |most| (others + 1) as f64 / most * 1000.0);
+        self.alone_ms.max(queue_ms)
+    }
+
+    fn slowness_at(&self, now_ms: u64) -> f64 {
+        let passed_ms = now_ms.saturating_sub(self.at_ms) as f64;
+        1.0 + (self.slowness - 1.0) * (-passed_ms / SLOWNESS_HALF_LIFE_MS).exp2()
+    }
+
+    fn see(&mut self, took_ms: f64, others: usize, now_ms: u64) {
+        let ratio = took_ms / self.told_ms(others).max(1e-3);
+        let before = self.slowness_at(now_ms);
+        (self.slowness, self.at_ms) = (before + SLOWNESS * (ratio - before), now_ms);
+    }
 }
 
 /// Part of the requests that goes to a backend of which little is known.
@@ -157,6 +203,8 @@ impl Predictive {
             dice: Dice::new(env),
             target: 0.7,
             forecast: Mutex::new(Forecast::new(60_000, 24 * 60)),
+            in_flight: InFlight::default(),
+            paces: Mutex::default(),
         }
     }
 
@@ -182,6 +230,44 @@ impl Predictive {
         forecast.roll(now_ms);
         forecast.per_second(now_ms)
     }
+}
+
+impl Predictive {
+    /// What an operation takes alone on a backend, and when it would be done with what is under way,
+    /// in milliseconds.
+    fn expect(
+        &self,
+        measured_ms: f64,
+        name: &str,
+        stats: &RoutingStats,
+        now_ms: u64,
+    ) -> (f64, f64) {
+        let profile = stats.get(name).map(|backend| &backend.profile);
+        // What was measured has waited in queues: the profile tells what it takes without.
+        let told = profile.map_or(0.0, |profile| profile.latency_ms);
+        let alone_ms = if told > 0.0 { told } else { measured_ms };
+        let per_second = profile.and_then(|profile| profile.operations_per_s_max);
+        let others = self.in_flight.count(name, now_ms);
+        let mut paces = self.paces.lock();
+        paces.retain(|known, _| stats.get(known).is_some());
+        let new = Pace { alone_ms, per_second, slowness: 1.0, at_ms: now_ms };
+        let pace = paces.entry(name.to_owned()).or_insert(new);
+        (pace.alone_ms, pace.per_second) = (alone_ms, per_second);
+        // None is quicker than its profile, and operations differ: a little slowness is none.
+        let slowness = pace.slowness_at(now_ms);
+        let slowness = if slowness > SLOW { slowness } else { 1.0 };
+        (alone_ms, pace.told_ms(others) * slowness)
+    }
+}
+
+/// The backend that an operation goes to in place of the chosen one, if it would wait there.
+fn relieved(alone_ms: &[f64], done_ms: &[f64], chosen: Option<usize>) -> Option<usize> {
+    let at = chosen?;
+    if done_ms.get(at)? <= alone_ms.get(at)? {
+        return chosen;
+    }
+    let soonest = done_ms.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
+    soonest.map(|(at, _)| at)
 }
 
 /// Each backend's part of the load, from 0 to 1, for backends in the order in which they are filled
@@ -228,6 +314,11 @@ impl RoutingStrategy for Predictive {
             false => forecast.send(&names, &shares, request.now_ms),
         };
         drop(forecast);
+        let (alone_ms, done_ms): (Vec<f64>, Vec<f64>) = ranked
+            .iter()
+            .map(|(measured, name)| self.expect(*measured, name, stats, request.now_ms))
+            .unzip();
+        let chosen = relieved(&alone_ms, &done_ms, chosen);
         let reason = || {
             let parts: Vec<String> = names
                 .iter()
@@ -239,6 +330,10 @@ impl RoutingStrategy for Predictive {
         let reason = request.reason(reason);
         let tried = to_try(&ranked, request, stats, &self.dice, EXPLORE);
         names.get_mut(..=tried.or(chosen).unwrap_or(0))?.rotate_right(1);
+        if let (false, Some(first)) = (request.explain, names.first()) {
+            let key = stable_hash(&[request.namespace, request.key]);
+            self.in_flight.begin(first, key, request.now_ms);
+        }
         Some(Route::to(names).because(reason))
     }
 
@@ -246,6 +341,12 @@ impl RoutingStrategy for Predictive {
         let mut forecast = self.forecast.lock();
         forecast.roll(outcome.now_ms);
         forecast.ended += 1;
+        drop(forecast);
+        let key = stable_hash(&[outcome.namespace, outcome.key]);
+        let Some(others) = self.in_flight.end_known(outcome.backend, key) else { return };
+        if let Some(pace) = self.paces.lock().get_mut(outcome.backend) {
+            pace.see(outcome.latency.as_secs_f64() * 1000.0, others, outcome.now_ms);
+        }
     }
 }
 

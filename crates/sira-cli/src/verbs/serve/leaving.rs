@@ -12,7 +12,8 @@ use std::time::Duration;
 use sira_store::placement::Catalog;
 use sira_store::{ListOptions, Result, StorageBackend, StorageError};
 
-use super::storage::{Opened, Plane};
+use super::opened::Opened;
+use super::storage::Plane;
 use crate::config::storage::{EMBEDDED, StorageConfig, is_database};
 
 /// Namespace that backends show outside of any.

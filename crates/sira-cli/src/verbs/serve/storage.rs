@@ -18,6 +18,7 @@ use sira_store::seal::SealOptions;
 use sira_store::{Result, Retry, StorageBackend, StorageError};
 
 use super::absent::AbsentBackend;
+use super::opened::{Files, Opened};
 use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig, is_database};
 
 /// Folder of the caches' disk tiers, in the data folder.
@@ -36,14 +37,6 @@ pub struct Plane {
     pub(super) serves: bool,
 }
 
-#[derive(Clone)]
-pub(super) struct Opened {
-    config: BackendConfig,
-    backend: Arc<dyn StorageBackend>,
-    /// Something stands in for it, which could not be opened.
-    pub(super) absent: bool,
-}
-
 impl Plane {
     /// Nothing but the embedded engine is open.
     pub fn new(storage: Storage) -> Self {
@@ -58,7 +51,7 @@ impl Plane {
     }
 
     /// Opens what is new, and serves by this configuration from now on. Backends whose settings
-    /// did not change stay open; those that do not answer are [tried again](Plane::reconnect), and
+    /// and secrets did not change stay open; those that do not answer are [tried again](Plane::reconnect), and
     /// what lies on them is unavailable until then. Backends that namespaces have [left](super::leaving)
     /// are forgotten.
     ///
@@ -183,7 +176,8 @@ impl Plane {
         configs: &BTreeMap<String, BackendConfig>,
     ) -> Result<BTreeMap<String, Opened>> {
         let opening = configs.iter().map(|(name, config)| async move {
-            let known = self.opened.get(name).filter(|known| known.config == *config);
+            let files = Files::of(config);
+            let known = self.opened.get(name).filter(|known| known.is_of(config, &files));
             if let Some(known) = known.filter(|known| !known.absent) {
                 return Ok((name.clone(), known.clone()));
             }
@@ -202,7 +196,7 @@ impl Plane {
                 tracing::info!(backend = %name, "the backend is open");
             }
             let backend = Layers::standard(backend, name, &self.storage.collector).build();
-            Ok((name.clone(), Opened { config: config.clone(), backend, absent }))
+            Ok((name.clone(), Opened::new(config, files, backend, absent)))
         });
         let opened = try_join_all(opening).await?.into_iter().collect();
         Ok(opened)

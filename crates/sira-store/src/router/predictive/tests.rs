@@ -30,6 +30,26 @@ fn backends_are_filled_in_order_up_to_what_they_carry() {
 }
 
 #[test]
+fn who_would_wait_goes_where_it_is_done_first() {
+    assert_eq!(relieved(&[2.0, 8.0], &[2.0, 8.0], Some(1)), Some(1), "the forecast decides");
+    assert_eq!(relieved(&[2.0, 8.0], &[9.0, 8.0], Some(0)), Some(1));
+    assert_eq!(relieved(&[2.0, 8.0], &[9.0, 20.0], Some(1)), Some(0));
+    assert_eq!(relieved(&[2.0, 8.0], &[9.0, 8.0], None), None);
+}
+
+#[test]
+fn a_backend_that_has_become_slow_is_reckoned_as_slow_for_a_while() {
+    let mut pace = Pace { alone_ms: 2.0, per_second: Some(1000.0), slowness: 1.0, at_ms: 0 };
+    assert!((pace.told_ms(0) - 2.0).abs() < 1e-9 && (pace.told_ms(9) - 10.0).abs() < 1e-9);
+    for _ in 0..100 {
+        pace.see(80.0, 9, 1000);
+    }
+    assert!((pace.slowness_at(1000) - 8.0).abs() < 0.1, "{pace:?}");
+    assert!((pace.slowness_at(3000) - 4.5).abs() < 0.1, "{pace:?}");
+    assert!(pace.slowness_at(60_000) < 1.01);
+}
+
+#[test]
 fn a_long_silence_and_a_clock_that_goes_back_are_borne() {
     let mut forecast = Forecast::new(1, 10);
     forecast.roll(5);
