@@ -221,11 +221,14 @@ fn helps_a_read(error: &StorageError) -> bool {
 
 /// Whether a batch may be sent again after it failed as a whole or in each of its writes.
 fn repeats(operations: &[BatchOperation], result: &Result<Vec<BatchResult>>) -> bool {
+    // What a check was told may be undone by the writes beside it, if they were made.
+    let writes = operations.iter().any(BatchOperation::is_write);
     let harmless = operations.iter().all(|operation| match operation {
         BatchOperation::Put { options, .. } => {
             options.condition == Condition::Always && options.version.is_none()
         }
-        BatchOperation::Get { .. } | BatchOperation::Check { .. } => true,
+        BatchOperation::Get { .. } => true,
+        BatchOperation::Check { .. } => !writes,
         BatchOperation::Delete { .. } => false,
     });
     let may =

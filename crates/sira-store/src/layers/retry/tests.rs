@@ -15,6 +15,10 @@ fn delete() -> BatchOperation {
     BatchOperation::delete("key")
 }
 
+fn check() -> BatchOperation {
+    BatchOperation::Check { key: "other".into(), condition: Condition::IfAbsent }
+}
+
 #[test]
 fn batches_are_repeated_only_where_nothing_can_happen_twice() {
     let temporary = || StorageError::unavailable("down");
@@ -24,6 +28,9 @@ fn batches_are_repeated_only_where_nothing_can_happen_twice() {
     assert!(whole(&[always.clone(), get()], ambiguous()));
     assert!(!whole(&[always.clone(), absent.clone()], ambiguous()));
     assert!(!whole(&[delete()], ambiguous()));
+    assert!(whole(&[check(), get()], ambiguous()));
+    assert!(!whole(&[check(), always.clone()], ambiguous()));
+    assert!(whole(&[check(), always.clone()], temporary()));
     assert!(whole(&[absent.clone(), delete()], temporary()));
     assert!(!whole(std::slice::from_ref(&always), StorageError::too_large("much")));
     assert!(!whole(std::slice::from_ref(&always), StorageError::out_of_space("full")));
