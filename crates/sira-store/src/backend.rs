@@ -368,27 +368,7 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     /// When the batch as a whole is refused, as with one over its limits.
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         crate::key::check_batch(operations.len())?;
-        let mut results = Vec::with_capacity(operations.len());
-        for operation in operations {
-            let result = match operation {
-                BatchOperation::Put { key, value, options } => self
-                    .put(&key, value, options)
-                    .await
-                    .map(|version| BatchResult::Success { version: Some(version) }),
-                BatchOperation::Get { key } => {
-                    self.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
-                }
-                BatchOperation::Delete { key, condition } => self
-                    .remove(&key, condition)
-                    .await
-                    .map(|_| BatchResult::Success { version: None }),
-                BatchOperation::Check { key, condition } => check(self, &key, condition)
-                    .await
-                    .map(|()| BatchResult::Success { version: None }),
-            };
-            results.push(result.unwrap_or_else(BatchResult::Error));
-        }
-        Ok(results)
+        Ok(run_each(self, operations).await)
     }
 
     /// Figures of the backend.
@@ -454,13 +434,41 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
 ///
 /// # Errors
 /// [`StorageError::PreconditionFailed`] when it does not hold, and the backend's own.
-pub(crate) async fn check<B: StorageBackend + ?Sized>(
+async fn check<B: StorageBackend + ?Sized>(
     backend: &B,
     key: &str,
     condition: Condition,
 ) -> Result<()> {
     let held = backend.head(key).await?.map(|head| head.version);
     condition.require(held).map_err(|error| error.with_key(key))
+}
+
+/// Makes the operations of a batch one after the other, and answers each.
+pub(crate) async fn run_each<B: StorageBackend + ?Sized>(
+    backend: &B,
+    operations: Vec<BatchOperation>,
+) -> Vec<BatchResult> {
+    let mut results = Vec::with_capacity(operations.len());
+    for operation in operations {
+        let result = match operation {
+            BatchOperation::Put { key, value, options } => backend
+                .put(&key, value, options)
+                .await
+                .map(|version| BatchResult::Success { version: Some(version) }),
+            BatchOperation::Get { key } => {
+                backend.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
+            }
+            BatchOperation::Delete { key, condition } => backend
+                .remove(&key, condition)
+                .await
+                .map(|_| BatchResult::Success { version: None }),
+            BatchOperation::Check { key, condition } => check(backend, &key, condition)
+                .await
+                .map(|()| BatchResult::Success { version: None }),
+        };
+        results.push(result.unwrap_or_else(BatchResult::Error));
+    }
+    results
 }
 
 /// All bytes of a stream, up to [`limits::VALUE_BYTES_MAX`].

@@ -72,7 +72,7 @@ impl FromStr for Version {
 }
 
 /// Bits of a version that engines count in.
-const OF_ENGINES: u64 = 0xF;
+const OF_ENGINES: u64 = 0b11;
 
 /// Hands out versions that only grow, whatever the wall clock does.
 #[derive(Debug, Default)]
@@ -93,13 +93,13 @@ impl HybridClock {
     }
 
     /// As [`HybridClock::next`], with random numbers in the lower bits, so that the clocks of several
-    /// processes that write to one engine hardly ever hand out the same version. The lowest four bits
+    /// processes that write to one engine hardly ever hand out the same version. The lowest two bits
     /// are 0: where writes of a key arrive in another order than their versions have, an engine gives
     /// the later one the version after what it holds, which no clock has handed out for another key.
     pub fn next_spread(&self, now_ms: u64, random: u64) -> Version {
         let physical = (now_ms << 16) | (random & 0xFFFF & !OF_ENGINES);
         // Clocks that are behind the same version must not go on with the same one after it.
-        let step = (1 + ((random >> 16) & 0x3F)) * (OF_ENGINES + 1);
+        let step = (1 + ((random >> 16) & 0xFF)) * (OF_ENGINES + 1);
         let mut next = 0;
         let _ = self.last.fetch_update(Ordering::AcqRel, Ordering::Acquire, |last| {
             let after = (last & !OF_ENGINES).saturating_add(step);

@@ -10,6 +10,7 @@ use sira_store::{Result, Version};
 use super::connection::{run, wait_for_others};
 use super::error::{Effect, is_collision, storage_error};
 use super::row::{self, column};
+use super::statements::Statement;
 use super::{MySqlDriver, Outcome, Target, is_update, outcome, parts};
 use crate::sql::batch::{
     Answer, Failure, all_made, applied, check_demand, committed, placeholder, wants_absence,
@@ -312,10 +313,7 @@ impl Batch<'_> {
         if answer.changed > 0 {
             return Ok(Answer::Made(None));
         }
-        let statement = &self.driver.statements.held;
-        let values = statement.values(&target, None);
-        let mut answer = run(conn, &statement.text, values).await.map_err(failure)?;
-        Ok(Answer::Left(answer.rows.first_mut().map(row::held).transpose()?))
+        left(conn, &self.driver.statements.held, &target).await
     }
 
     /// Answers what is there, which nobody changes until the transaction ends.
@@ -326,11 +324,19 @@ impl Batch<'_> {
         guard: Guard,
     ) -> Result<Answer, Failure> {
         let target = Target::new(self.place, key, guard);
-        let statement = &self.driver.statements.hold;
-        let values = statement.values(&target, None);
-        let mut answer = run(conn, &statement.text, values).await.map_err(failure)?;
-        Ok(Answer::Left(answer.rows.first_mut().map(row::held).transpose()?))
+        left(conn, &self.driver.statements.hold, &target).await
     }
+}
+
+/// What is there, as `statement` reads it, for a key that was not changed.
+async fn left(
+    conn: &mut impl Queryable,
+    statement: &Statement,
+    target: &Target<'_>,
+) -> Result<Answer, Failure> {
+    let values = statement.values(target, None);
+    let mut answer = run(conn, &statement.text, values).await.map_err(failure)?;
+    Ok(Answer::Left(answer.rows.first_mut().map(row::held).transpose()?))
 }
 
 /// Columns of a record, with its stamp.

@@ -7,7 +7,7 @@ use super::memory::Place;
 use super::read::{Kept, entry};
 use super::space::Verdict;
 use crate::backend::{BatchOperation, BatchResult, ReadOptions};
-use crate::error::Result;
+use crate::error::{Result, StorageError};
 use crate::key::{check_batch, check_key};
 
 impl CacheBackend {
@@ -22,11 +22,18 @@ impl CacheBackend {
             .filter(|operation| operation.is_write())
             .map(|operation| operation.key().to_owned())
             .collect();
+        let checked: Vec<_> = operations
+            .iter()
+            .filter(|operation| operation.decides() && !operation.is_write())
+            .map(|operation| operation.key().to_owned())
+            .collect();
         if written.is_empty() {
             // What memory has may be behind what a check must be told.
-            return match operations.iter().any(BatchOperation::decides) {
-                true => self.space.primary.batch(operations).await,
-                false => self.read_batch(operations).await,
+            return match checked.is_empty() {
+                true => self.read_batch(operations).await,
+                false => {
+                    self.forget_refused(checked, self.space.primary.batch(operations).await).await
+                }
             };
         }
         let keys: Vec<_> = written.iter().map(String::as_str).collect();
@@ -38,6 +45,28 @@ impl CacheBackend {
             }
         }
         self.end(guarded, &results);
+        self.forget_refused(checked, results).await
+    }
+
+    /// Forgets the keys of checks where one was refused: what is kept of them may be what the caller
+    /// had read, and would be what it reads again.
+    async fn forget_refused(
+        &self,
+        checked: Vec<String>,
+        results: Result<Vec<BatchResult>>,
+    ) -> Result<Vec<BatchResult>> {
+        let failed = |error: &StorageError| matches!(error, StorageError::PreconditionFailed(_));
+        let refused = match &results {
+            Ok(results) => results
+                .iter()
+                .any(|result| matches!(result, BatchResult::Error(error) if failed(error))),
+            Err(error) => failed(error),
+        };
+        if refused && !checked.is_empty() {
+            let keys: Vec<_> = checked.iter().map(String::as_str).collect();
+            let guarded = self.begin(&keys).await;
+            self.end(guarded, &results);
+        }
         results
     }
 

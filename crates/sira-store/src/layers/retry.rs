@@ -131,7 +131,9 @@ impl Retries {
 /// **Writes whose answer was lost** are resolved, not hoped for. Where the backend stores exact
 /// versions, the layer draws the version of a conditional write itself. After an ambiguous error it
 /// reads what the key holds. Versions of a key only grow, so:
-/// - Our version is there: the write took effect, and that is the answer.
+/// - Our version is there, with our bytes: the write took effect, and that is the answer. With other
+///   bytes, another process drew the same version and came first; the write is made with a new one.
+///   Streams that were too long to be held are told by their version alone.
 /// - An older one: the write did not take effect. It is tried again with the same version, or refused
 ///   with [`StorageError::PreconditionFailed`] where its condition does not hold.
 /// - A newer one: another writer came after us, or instead of us. The error stays, ambiguous.

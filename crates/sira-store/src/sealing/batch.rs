@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{BLOCKING_BYTES_MIN, Ready, SealingBackend, TRIES, aside};
-use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend, check};
+use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend, run_each};
 use crate::error::{Result, StorageError};
 use crate::key::check_batch;
 
@@ -35,7 +35,7 @@ impl SealingBackend {
         check_batch(operations.len())?;
         let atomic = self.inner.capabilities().atomic_batch;
         if !atomic && repeats_a_key(&operations) {
-            return self.one_by_one(operations).await;
+            return Ok(run_each(self, operations).await);
         }
         let prepared = self.prepare(operations).await?;
         match atomic {
@@ -145,30 +145,6 @@ impl SealingBackend {
             }
         }
         self.opened(&prepared, results).await
-    }
-
-    async fn one_by_one(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
-        let mut results = Vec::with_capacity(operations.len());
-        for operation in operations {
-            let result = match operation {
-                BatchOperation::Put { key, value, options } => self
-                    .put(&key, value, options)
-                    .await
-                    .map(|version| BatchResult::Success { version: Some(version) }),
-                BatchOperation::Get { key } => {
-                    self.read(&key, ReadOptions::default()).await.map(BatchResult::Value)
-                }
-                BatchOperation::Delete { key, condition } => self
-                    .remove(&key, condition)
-                    .await
-                    .map(|_| BatchResult::Success { version: None }),
-                BatchOperation::Check { key, condition } => check(self, &key, condition)
-                    .await
-                    .map(|()| BatchResult::Success { version: None }),
-            };
-            results.push(result.unwrap_or_else(BatchResult::Error));
-        }
-        Ok(results)
     }
 
     /// Answers of a batch of which a write cannot be sealed.

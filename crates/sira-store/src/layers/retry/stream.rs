@@ -65,7 +65,7 @@ impl RetryLayer {
                 Err(error) => error,
             };
             let error = match &mut write {
-                Some(write) => match self.after(key, write, error, &mut attempts).await {
+                Some(write) => match self.after(key, None, write, error, &mut attempts).await {
                     Next::Answer(answer) => return answer,
                     Next::Again(error) if write.pending => self.retries.unknown(error),
                     Next::Again(error) => error,

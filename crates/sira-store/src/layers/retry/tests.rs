@@ -97,3 +97,48 @@ async fn a_write_that_others_overtake_each_time_takes_the_version_of_the_engine(
     let refused = layer.put("k", "again".into(), exact).await.unwrap_err();
     assert!(matches!(refused, StorageError::Conflict(_)), "{refused}");
 }
+
+/// Another process draws the same version and comes first, and its answer is all that arrives.
+#[derive(Debug)]
+struct Twin(crate::memory::MemoryBackend);
+
+#[async_trait]
+impl StorageBackend for Twin {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+    async fn put(&self, key: &str, value: Bytes, options: StorageOptions) -> Result<Version> {
+        if self.0.read(key, ReadOptions::default()).await?.is_none() {
+            self.0.put(key, "the other's".into(), options).await?;
+            return Err(StorageError::timeout("late").with_retry(Retry::Ambiguous));
+        }
+        self.0.put(key, value, options).await
+    }
+    async fn read(&self, key: &str, options: ReadOptions) -> Result<Option<Object>> {
+        self.0.read(key, options).await
+    }
+    async fn remove(&self, key: &str, condition: Condition) -> Result<bool> {
+        self.0.remove(key, condition).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_of_another_with_the_same_version_is_not_taken_for_ours() {
+    let layer = || {
+        let twin = Arc::new(Twin(crate::memory::MemoryBackend::new(1 << 20)));
+        RetryLayer::new(twin, RetryOptions { identify_all: true, ..RetryOptions::default() })
+    };
+    let always = layer();
+    let written = always.put("k", "ours".into(), StorageOptions::default()).await.unwrap();
+    let object = always.read("k", ReadOptions::default()).await.unwrap().unwrap();
+    assert_eq!((object.value.as_ref(), object.head.version), (&b"ours"[..], written));
+    assert_eq!(always.retries.counters().found, 0);
+
+    let absent = StorageOptions { condition: Condition::IfAbsent, ..StorageOptions::default() };
+    let refused = layer().put("k", "ours".into(), absent).await.unwrap_err();
+    assert!(matches!(refused, StorageError::PreconditionFailed(_)), "{refused}");
+
+    let exact = StorageOptions { version: Some(Version::from_u64(7)), ..StorageOptions::default() };
+    let refused = layer().put("k", "ours".into(), exact).await.unwrap_err();
+    assert!(matches!(refused, StorageError::Conflict(_)), "{refused}");
+}

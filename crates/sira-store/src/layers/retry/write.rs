@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::attempts::Attempts;
-use super::{RetryLayer, helps};
+use super::{RetryLayer, helps, helps_a_read};
+use crate::backend::ReadOptions;
 use crate::error::{Result, Retry, StorageError};
 use crate::options::{Condition, StorageOptions};
 use crate::version::Version;
@@ -68,7 +69,7 @@ impl RetryLayer {
                 }
                 Err(error) => error,
             };
-            match self.after(key, &mut write, error, &mut attempts).await {
+            match self.after(key, Some(&value), &mut write, error, &mut attempts).await {
                 Next::Answer(answer) => return answer,
                 Next::Again(_) if attempts.again().await => {}
                 Next::Again(error) if write.pending => return Err(self.retries.unknown(error)),
@@ -89,10 +90,11 @@ impl RetryLayer {
         }
     }
 
-    /// Finds out what a failed attempt did.
+    /// Finds out what a failed attempt did. `value` is what was to be written, where it is at hand.
     pub(super) async fn after(
         &self,
         key: &str,
+        value: Option<&Bytes>,
         write: &mut Identified,
         error: StorageError,
         attempts: &mut Attempts<'_>,
@@ -103,7 +105,7 @@ impl RetryLayer {
             write.pending = true;
         }
         if write.pending && (refused || error.retry() == Retry::Ambiguous) {
-            return self.resolve(key, write, error, attempts).await;
+            return self.resolve(key, value, write, error, attempts).await;
         }
         if matches!(error, StorageError::Conflict(_)) {
             return self.explain_conflict(key, write, error, attempts).await;
@@ -118,6 +120,7 @@ impl RetryLayer {
     async fn resolve(
         &self,
         key: &str,
+        value: Option<&Bytes>,
         write: &mut Identified,
         error: StorageError,
         attempts: &mut Attempts<'_>,
@@ -128,8 +131,18 @@ impl RetryLayer {
         let held = head.map(|head| head.version);
         match held {
             Some(held) if held == write.version => {
-                self.retries.found.fetch_add(1, Ordering::Relaxed);
-                Next::Answer(Ok(write.version))
+                match self.wrote(key, value, write.version, attempts).await {
+                    Ok(true) => {
+                        self.retries.found.fetch_add(1, Ordering::Relaxed);
+                        Next::Answer(Ok(write.version))
+                    }
+                    // Ours would have been refused after the other's, and the other's after ours.
+                    Ok(false) => {
+                        let taken = StorageError::conflict("another write has this version");
+                        self.explain_conflict(key, write, taken.with_key(key), attempts).await
+                    }
+                    Err(_) => Next::Answer(Err(self.retries.unknown(error))),
+                }
             }
             Some(held) if held > write.version => Next::Answer(Err(self.retries.unknown(error))),
             _ => match write.condition.require(held) {
@@ -137,6 +150,27 @@ impl RetryLayer {
                 Err(refused) if held.is_some() => Next::Answer(Err(refused.with_key(key))),
                 Err(_) => Next::Answer(Err(self.retries.unknown(error))),
             },
+        }
+    }
+
+    /// Whether what the key holds with the write's version is the write's value: processes may draw
+    /// the same version, and the answer that says so may be the one that was lost.
+    async fn wrote(
+        &self,
+        key: &str,
+        value: Option<&Bytes>,
+        version: Version,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<bool> {
+        let Some(value) = value else { return Ok(true) };
+        let options =
+            ReadOptions { condition: Condition::IfMatch(version), ..ReadOptions::default() };
+        loop {
+            match self.inner.read(key, options.clone()).await {
+                Ok(held) => return Ok(held.is_some_and(|held| held.value == *value)),
+                Err(error) if helps_a_read(&error) && attempts.again().await => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 

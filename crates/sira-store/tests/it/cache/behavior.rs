@@ -320,6 +320,31 @@ async fn a_batch_asks_once_for_what_is_missing() {
 }
 
 #[tokio::test]
+async fn a_refused_check_is_read_anew() {
+    let policy = CachePolicy {
+        consistency: ConsistencyLevel::Eventual,
+        max_staleness: Duration::from_secs(5),
+        ..CachePolicy::default()
+    };
+    let (_, probe, cache) = timed(policy);
+    for write in [None, Some("other")] {
+        let old = cache.put_bytes("k", "v").await.unwrap();
+        probe.put_bytes("k", "w").await.unwrap();
+        assert_eq!(cache.get_string("k").await.unwrap().as_deref(), Some("v"));
+        let check = BatchOperation::Check { key: "k".into(), condition: Condition::IfMatch(old) };
+        let writes = write.map(|key: &str| BatchOperation::Put {
+            key: key.into(),
+            value: "x".into(),
+            options: StorageOptions::default(),
+        });
+        let operations = std::iter::once(check).chain(writes).collect();
+        let results = cache.batch(operations).await.unwrap();
+        assert!(matches!(results[0], BatchResult::Error(StorageError::PreconditionFailed(_))));
+        assert_eq!(cache.get_string("k").await.unwrap().as_deref(), Some("w"));
+    }
+}
+
+#[tokio::test]
 async fn memory_is_bounded_and_large_values_stay_out() {
     let primary = memory();
     let options = CacheOptions { memory_bytes: 1 << 20, ..with_policy(exclusive()) };

@@ -74,7 +74,7 @@ async fn a_write_whose_answer_was_lost_is_found() {
     let world = World::new(&[LoseAnswer]);
     let version = world.put("new", Condition::IfAbsent).await.unwrap();
     assert_eq!(world.engine.head("key").await.unwrap().unwrap().version, version);
-    assert_eq!(world.network.calls(), ["put", "head"]);
+    assert_eq!(world.network.calls(), ["put", "head", "read"]);
     assert_eq!((world.counters().found, world.counters().retried), (1, 0));
 }
 
@@ -88,7 +88,7 @@ async fn a_write_whose_request_was_lost_is_made_once() {
     // A second loss, of the answer to the repeated request.
     let world = World::new(&[LoseRequest, LoseRequest, Answer, LoseAnswer]);
     world.put("new", Condition::IfAbsent).await.unwrap();
-    assert_eq!(world.network.calls(), ["put", "head", "head", "put", "head"]);
+    assert_eq!(world.network.calls(), ["put", "head", "head", "put", "head", "read"]);
     assert_eq!(world.network.effects().len(), 1);
 }
 
