@@ -106,6 +106,9 @@ pub enum Verb {
     Migrate(verbs::migrate::MigrateArgs),
     /// Keep two places of a server level
     Sync(verbs::sync::SyncArgs),
+    /// Take, release and list locks on keys of a server
+    #[command(subcommand)]
+    Lock(verbs::lock::LockVerb),
     /// Check, mend and read the log in a folder
     #[command(subcommand)]
     Log(verbs::log::LogVerb),

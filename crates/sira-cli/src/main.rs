@@ -53,6 +53,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Route(verb) => verbs::route::run(&settings(&global)?, output, verb),
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
         Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),
+        Verb::Lock(verb) => verbs::lock::run(&settings(&global)?, output, &verb),
         Verb::Stat(args) => verbs::stat::run(&settings(&global)?, output, args),
         Verb::Cp(args) => verbs::cp::run(&settings(&global)?, output, args),
         Verb::Log(verb) => verbs::log::run(&settings(&global)?, output, verb),

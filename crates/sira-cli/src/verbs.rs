@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod documents;
 pub mod get;
 pub mod local;
+pub mod lock;
 pub mod log;
 pub mod ls;
 pub mod migrate;

@@ -1,7 +1,8 @@
 //! The HTTP front end.
 //!
 //! Keys that begin with `_` are keys like all others: only `POST` on `/v1/{namespace}/_batch` is
-//! special, and objects are never written with `POST`.
+//! special, and objects are never written with `POST`. Names of namespaces never begin with `_`, so
+//! that `/v1/_tx` is none.
 
 pub mod app;
 pub mod batch;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod io;
 pub mod json;
 pub mod listener;
+pub mod locks;
 pub mod migrations;
 pub mod namespaces;
 pub mod object;
@@ -25,5 +27,6 @@ pub mod route;
 pub mod routes;
 pub mod service;
 pub mod syncs;
+pub mod transaction;
 pub mod ttl;
 pub mod write;

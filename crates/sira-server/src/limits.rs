@@ -165,3 +165,12 @@ pub const RESP_ACCEPT_BATCH: usize = 256;
 
 /// Largest table of an `LCS`, in bytes.
 pub const RESP_LCS_TABLE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Longest lease of a lock, in milliseconds: a day.
+pub const LOCK_LEASE_MAX_MS: u64 = 86_400_000;
+
+/// Longest wait for a lock over HTTP, in milliseconds.
+pub const LOCK_WAIT_MAX_MS: u64 = 60_000;
+
+/// Longest name of an owner of locks.
+pub const LOCK_LABEL_BYTES_MAX: usize = 256;

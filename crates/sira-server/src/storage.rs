@@ -7,6 +7,7 @@ use sira_store::StorageClient;
 use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::embedded::{EmbeddedBackend, Engine};
 use sira_store::layers::{Layers, MetricsCollector};
+use sira_store::lock::LockManager;
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::limits::RESP_DATABASES;
@@ -16,6 +17,10 @@ use crate::resp::{Databases, namespace_name};
 
 /// Name of the embedded engine among the backends.
 pub const EMBEDDED: &str = "embedded";
+
+/// Namespace of the embedded engine that keeps which tokens of locks were given. Like the catalog's,
+/// it is shown to nobody.
+const LOCKS_NAMESPACE: &str = "sira.catalog.locks";
 
 /// What the doors serve from: the embedded engine, which RESP works on where it can, and the client
 /// over every backend, which HTTP works on.
@@ -49,6 +54,9 @@ impl Storage {
             maintenance: Arc::default(),
             databases: Arc::default(),
         };
+        let kept = EmbeddedBackend::new(Arc::clone(&storage.engine)).unmade(LOCKS_NAMESPACE)?;
+        let env = Arc::clone(storage.engine.env());
+        storage.client.use_locks(LockManager::durable(Arc::new(kept), env))?;
         storage.apply(StoragePlan::default())?;
         Ok(storage)
     }

@@ -14,6 +14,7 @@ use crate::error::{Result, StorageError};
 use crate::limits;
 use crate::metadata::Metadata;
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// What a backend can do natively. The client refuses what is not declared; the conformance suite
@@ -409,6 +410,25 @@ pub trait StorageBackend: Send + Sync + fmt::Debug {
     /// What was written here, in order, where the engine has a log of it.
     fn change_log(&self) -> Option<Arc<dyn ChangeLog>> {
         None
+    }
+
+    /// The engine that has several of its namespaces in one transaction, where this one lies on such
+    /// an engine. Layers that pass it on pass on [`StorageBackend::prepare`] too.
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        None
+    }
+
+    /// Makes a part of a transaction in this namespace ready for
+    /// [`StorageBackend::transaction_engine`].
+    ///
+    /// # Errors
+    /// [`StorageError::Unsupported`] where there is none, and those of writes that cannot be made.
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        let _ = part;
+        Err(StorageError::unsupported(format!(
+            "{} has no transactions over several namespaces",
+            self.capabilities().name
+        )))
     }
 
     /// Makes everything acknowledged so far durable.

@@ -102,6 +102,14 @@ impl Staged {
 }
 
 impl Failure {
+    /// The error of the operation that failed.
+    pub(crate) fn into_error(self, operations: &[BatchOperation]) -> StorageError {
+        match operations.get(self.index) {
+            Some(operation) => self.cause.with_key(operation.key()),
+            None => self.cause,
+        }
+    }
+
     /// The answers of a batch that wrote nothing: an error for each write, and for each read what
     /// the key holds in `staging`, where nothing is staged.
     pub(crate) fn results(
@@ -149,7 +157,10 @@ fn read(staging: &impl Staging, key: &str) -> BatchResult {
 
 /// The strongest durability that a write of the batch asks for; `default` stands for those that
 /// name none.
-pub(crate) fn strongest(operations: &[BatchOperation], default: Durability) -> Durability {
+pub(crate) fn strongest<'o>(
+    operations: impl IntoIterator<Item = &'o BatchOperation>,
+    default: Durability,
+) -> Durability {
     let mut strongest = Durability::None;
     for operation in operations {
         let wanted = match operation {

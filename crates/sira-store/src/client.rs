@@ -26,6 +26,7 @@ use crate::backend::{
 use crate::blocking::Blocking;
 use crate::error::{Result, StorageError};
 use crate::key::check_key;
+use crate::lock::LockManager;
 use crate::options::{Condition, StorageOptions};
 use crate::placement::CopyFigures;
 use crate::version::Version;
@@ -144,6 +145,24 @@ impl StorageClient {
     #[must_use]
     pub fn plan(&self) -> Arc<StoragePlan> {
         self.shared.plan()
+    }
+
+    /// Locks that this client and its clones take.
+    #[must_use]
+    pub fn locks(&self) -> &LockManager {
+        self.shared.locks.get_or_init(LockManager::default)
+    }
+
+    /// Takes locks here from now on.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidInput`] when locks were taken elsewhere already.
+    pub fn use_locks(&self, locks: LockManager) -> Result<()> {
+        self.shared.locks.set(locks).map_err(|_| {
+            StorageError::invalid_input(
+                "the client has locks already; choose where before it is used",
+            )
+        })
     }
 
     /// What came of copies on mirrors and of shadows since the start, whatever the plans were.
@@ -297,17 +316,7 @@ impl StorageClient {
     /// run. As [`StorageBackend::batch`].
     pub async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         let view = self.view().await?;
-        let declared = operations.iter().try_for_each(|operation| match operation {
-            BatchOperation::Put { key, options, .. } => {
-                view.check_declared(options).map_err(|error| error.with_key(key))
-            }
-            BatchOperation::Delete { .. } | BatchOperation::Check { .. } => {
-                let condition = operation.condition();
-                let options = StorageOptions { condition, ..StorageOptions::default() };
-                view.check_declared(&options).map_err(|error| error.with_key(operation.key()))
-            }
-            BatchOperation::Get { .. } => Ok(()),
-        });
+        let declared = view.check_operations(&operations);
         let results = match declared {
             Ok(()) => view.backend.batch(operations).await,
             Err(error) => Err(error),
@@ -354,6 +363,21 @@ impl View {
             )));
         }
         Ok(())
+    }
+
+    /// Checks what operations ask for against what the backend declares.
+    fn check_operations(&self, operations: &[BatchOperation]) -> Result<()> {
+        operations.iter().try_for_each(|operation| match operation {
+            BatchOperation::Put { key, options, .. } => {
+                self.check_declared(options).map_err(|error| error.with_key(key))
+            }
+            BatchOperation::Delete { .. } | BatchOperation::Check { .. } => {
+                let condition = operation.condition();
+                let options = StorageOptions { condition, ..StorageOptions::default() };
+                self.check_declared(&options).map_err(|error| error.with_key(operation.key()))
+            }
+            BatchOperation::Get { .. } => Ok(()),
+        })
     }
 
     /// Checks the options of a write against what the backend declares.

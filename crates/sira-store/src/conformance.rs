@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::backend::{Capabilities, StorageBackend};
+use crate::backend::StorageBackend;
 use crate::env::{Env, SystemEnv};
 use context::Context;
 use suite::{CASES, Case};
@@ -163,7 +163,7 @@ pub async fn run(
         if options.only.as_ref().is_some_and(|only| !case.name.starts_with(only.as_str())) {
             continue;
         }
-        if let Some(missing) = case.missing(&capabilities) {
+        if let Some(missing) = case.missing(&*backend) {
             report.skipped.push(CaseSkipped { case: case.name, missing });
             continue;
         }

@@ -2,6 +2,7 @@
 
 mod backend;
 mod batch;
+mod commit;
 mod durable;
 mod engine;
 mod follow;

@@ -16,6 +16,7 @@ pub mod key;
 pub mod layers;
 pub mod limits;
 mod listing;
+pub mod lock;
 pub mod memory;
 pub mod metadata;
 pub mod migration;

@@ -22,6 +22,7 @@ use crate::key::{
 use crate::limits::VALUE_BYTES_MAX;
 use crate::listing::{self, Found};
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart, check_parts};
 use crate::version::{HybridClock, Version};
 use state::{Entry, State};
 
@@ -221,28 +222,20 @@ impl StorageBackend for MemoryBackend {
     async fn list(&self, options: ListOptions) -> Result<ListPage> {
         let now_ms = self.now_ms();
         let state = self.shared.state.read();
-        listing::page(&options, |after, visit| {
-            for (key, entry) in state.scan(&self.name, options.prefix.as_bytes(), after) {
-                if !entry.lives(now_ms) {
-                    continue;
-                }
-                let found = Found {
-                    key,
-                    size: entry.value.len() as u64,
-                    version: Some(entry.version),
-                    expires_at_ms: entry.expires_at_ms,
-                };
-                if visit(found).is_break() {
-                    break;
-                }
-            }
-            Ok(())
-        })
+        page_of(&state, &self.name, &options, now_ms)
     }
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         check_batch(operations.len())?;
         self.run_batch(&operations).map_err(|error| error.with_namespace(&*self.name))
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        Ok(PreparedPart::new(part.named(&self.name)))
     }
 
     /// Figures of the whole store, all namespaces together; expired objects are collected first.
@@ -277,6 +270,39 @@ impl StorageBackend for MemoryBackend {
         check_namespace(name)?;
         Ok(Arc::new(Self { shared: Arc::clone(&self.shared), name: name.into() }))
     }
+}
+
+#[async_trait]
+impl TransactionEngine for MemoryBackend {
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+
+    async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
+        check_parts(&parts)?;
+        self.run_parts(&parts)
+    }
+}
+
+/// A page of the keys of a namespace.
+fn page_of(state: &State, space: &str, options: &ListOptions, now_ms: u64) -> Result<ListPage> {
+    listing::page(options, |after, visit| {
+        for (key, entry) in state.scan(space, options.prefix.as_bytes(), after) {
+            if !entry.lives(now_ms) {
+                continue;
+            }
+            let found = Found {
+                key,
+                size: entry.value.len() as u64,
+                version: Some(entry.version),
+                expires_at_ms: entry.expires_at_ms,
+            };
+            if visit(found).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// The value to keep: one that does not hold on to a larger buffer.

@@ -19,6 +19,7 @@ use crate::error::{Result, StorageError};
 use crate::key::check_key;
 use crate::options::{CompressionType, Condition, EncryptionType, StorageOptions};
 use crate::seal::{Binding, Keyring, Seal, SealOptions, Sealed, plain_bytes_max, seal};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::{HybridClock, Version};
 
 pub use rotate::Rotation;
@@ -347,6 +348,14 @@ impl StorageBackend for SealingBackend {
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         self.run_batch(operations).await.map_err(|error| error.with_namespace(&*self.namespace))
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        self.inner.transaction_engine()
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.prepare_part(part).await
     }
 
     async fn stats(&self) -> Result<StorageStats> {

@@ -1,42 +1,67 @@
-//! Several keys of a namespace, read and written as one step.
+//! Several keys, read and written as one step.
 //!
 //! A [`Transaction`] is optimistic: it takes no locks while it runs, remembers which version of each
-//! key it has read, and keeps its writes to itself. Its commit is one atomic batch that makes the
+//! key it has read, and keeps its writes to itself. Its commit is one atomic step that makes the
 //! writes on the condition that everything it read is still as it was. So transactions that commit
 //! are serializable, with each other and with single writes, in every process that uses the engine;
-//! one that was overtaken is told so, and is run again.
+//! one that was overtaken is told so, and is run again. Where that happens often, a transaction can
+//! lock what it reads and writes ([`TransactionOptions`]); its commit is checked all the same, so that
+//! what it promises does not depend on others taking locks.
+
+mod engine;
+mod locking;
+mod scope;
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend};
+pub use engine::{ListedKeys, PartResults, PreparedPart, TransactionEngine, TransactionPart};
+pub use scope::Scope;
+
+pub(crate) use engine::{check_parts, commit};
+pub(crate) use locking::Locking;
+
+use crate::backend::{BatchOperation, BatchResult, StorageBackend};
+use crate::client::StorageClient;
 use crate::error::{Result, Retry, StorageError};
-use crate::key::check_key;
-use crate::limits::BATCH_OPERATIONS_MAX;
-use crate::options::{Condition, StorageOptions};
+use crate::lock::{LockMode, LockOptions};
+use crate::options::StorageOptions;
 use crate::version::Version;
 
-/// How often [`StorageClient::transact`](crate::StorageClient::transact) runs what was overtaken.
+/// How often [`StorageClient::transact`] runs what was overtaken.
 pub const ATTEMPTS: u32 = 64;
 
-/// What becomes of a key.
-#[derive(Debug)]
-enum Staged {
-    Put(Bytes, Box<StorageOptions>),
-    Delete,
+/// How a transaction runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TransactionOptions {
+    /// Locks each key in the client's [`LockManager`](crate::lock::LockManager) before it is read
+    /// (shared) or written (exclusively), and waits in this way for other transactions of the same
+    /// process that have it locked, so that they do not overtake each other. `None` locks nothing.
+    pub locks: Option<LockOptions>,
 }
 
 /// The future of one attempt of a transaction.
 pub type Attempt<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
 
-/// Several keys of a namespace, read and written as one step. See the [module](self) for what that
-/// promises. Dropped without commit, it does nothing.
+/// What a commit wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Version of each object that was written in the transaction's own namespace, by key.
+    pub versions: BTreeMap<String, Version>,
+    /// The same of other namespaces, by name.
+    pub elsewhere: BTreeMap<String, BTreeMap<String, Version>>,
+}
+
+/// Several keys, read and written as one step. See the [module](self) for what that promises.
+/// Dropped without commit, it does nothing.
+///
+/// It begins in one namespace, and [`Transaction::namespace`] leads to others that lie on the same
+/// engine, where that engine has them in one step.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -51,19 +76,25 @@ pub type Attempt<'t, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 't>>;
 /// let stock = transaction.get("stock").await?;
 /// assert_eq!(stock.as_deref(), Some(&b"7"[..]));
 /// transaction.put("stock", "6", StorageOptions::default())?;
-/// transaction.put("order:1", "one of it", StorageOptions::default())?;
+/// let orders = transaction.namespace("orders").await?;
+/// orders.put("order:1", "one of it", StorageOptions::default())?;
 /// transaction.commit().await?;
 /// # Ok::<_, sira_store::StorageError>(()) })?;
 /// # Ok::<_, sira_store::StorageError>(())
 /// ```
 #[derive(Debug)]
 pub struct Transaction {
-    backend: Arc<dyn StorageBackend>,
-    /// Whose lifetime the backend's depends on.
-    _held: Option<Arc<dyn Any + Send + Sync>>,
-    /// The version of each key that was read; `None` where it held nothing.
-    read: BTreeMap<String, Option<Version>>,
-    staged: BTreeMap<String, Staged>,
+    opener: Opener,
+    home: Scope,
+    others: BTreeMap<String, Scope>,
+    locking: Option<Arc<Locking>>,
+}
+
+/// Where other namespaces come from.
+#[derive(Debug)]
+enum Opener {
+    Client(StorageClient),
+    Backend,
 }
 
 impl Transaction {
@@ -81,166 +112,184 @@ impl Transaction {
                 capabilities.name
             )));
         }
-        Ok(Self { backend, _held: None, read: BTreeMap::new(), staged: BTreeMap::new() })
+        let home = Scope::new(String::new(), backend, None, None);
+        Ok(Self { opener: Opener::Backend, home, others: BTreeMap::new(), locking: None })
     }
 
-    /// Keeps something until the transaction ends.
-    pub(crate) fn holding(mut self, held: Arc<dyn Any + Send + Sync>) -> Self {
-        self._held = Some(held);
+    /// One whose namespaces are a client's; `held` is kept until it ends.
+    pub(crate) fn of_client(
+        mut self,
+        client: StorageClient,
+        name: &str,
+        held: Arc<dyn Any + Send + Sync>,
+        locking: Option<Arc<Locking>>,
+    ) -> Self {
+        self.opener = Opener::Client(client);
+        self.home = Scope::new(name.to_owned(), self.home.backend, Some(held), locking.clone());
+        self.locking = locking;
         self
     }
 
-    /// The bytes under a key, the transaction's own writes included.
+    /// Another namespace, as the transaction reads and writes it.
     ///
     /// # Errors
-    /// [`StorageError::Conflict`] when the key has changed since the transaction read it first, and
-    /// as [`StorageBackend::read`].
+    /// [`StorageError::Unsupported`] where it does not lie on the same engine, or that engine has no
+    /// step over several namespaces; and as [`StorageBackend::namespace`].
+    pub async fn namespace(&mut self, name: &str) -> Result<&mut Scope> {
+        if name == self.home.name {
+            return Ok(&mut self.home);
+        }
+        if !self.others.contains_key(name) {
+            let scope = match &self.opener {
+                Opener::Backend => {
+                    let backend = self.home.backend.namespace(name).await?;
+                    Scope::new(name.to_owned(), backend, None, None)
+                }
+                Opener::Client(client) => {
+                    let open = client.namespace(name).open().await?;
+                    let backend = Arc::clone(&open.backend);
+                    Scope::new(name.to_owned(), backend, Some(Arc::new(open)), self.locking.clone())
+                }
+            };
+            engine::common([&self.home.backend, &scope.backend])
+                .map_err(|error| error.with_namespace(name))?;
+            self.others.insert(name.to_owned(), scope);
+        }
+        self.others
+            .get_mut(name)
+            .ok_or_else(|| StorageError::not_found("the namespace is not part of the transaction"))
+    }
+
+    /// As [`Scope::get`], in the namespace that the transaction began in.
+    ///
+    /// # Errors
+    /// As [`Scope::get`].
     pub async fn get(&mut self, key: &str) -> Result<Option<Bytes>> {
-        match self.staged.get(key) {
-            Some(Staged::Put(value, _)) => return Ok(Some(value.clone())),
-            Some(Staged::Delete) => return Ok(None),
-            None => {}
-        }
-        let object = self.backend.read(key, ReadOptions::default()).await?;
-        self.note(key, object.as_ref().map(|object| object.head.version))?;
-        Ok(object.map(|object| object.value))
+        self.home.get(key).await
     }
 
-    /// Whether a key holds an object, the transaction's own writes included.
+    /// As [`Scope::get_for_update`], in the namespace that the transaction began in.
     ///
     /// # Errors
-    /// As [`Transaction::get`].
+    /// As [`Scope::get_for_update`].
+    pub async fn get_for_update(&mut self, key: &str) -> Result<Option<Bytes>> {
+        self.home.get_for_update(key).await
+    }
+
+    /// As [`Scope::exists`], in the namespace that the transaction began in.
+    ///
+    /// # Errors
+    /// As [`Scope::exists`].
     pub async fn exists(&mut self, key: &str) -> Result<bool> {
-        match self.staged.get(key) {
-            Some(Staged::Put(..)) => return Ok(true),
-            Some(Staged::Delete) => return Ok(false),
-            None => {}
-        }
-        let head = self.backend.head(key).await?;
-        self.note(key, head.as_ref().map(|head| head.version))?;
-        Ok(head.is_some())
+        self.home.exists(key).await
     }
 
-    /// Notes what was read. Whoever reads a key twice sees one version of it.
-    fn note(&mut self, key: &str, version: Option<Version>) -> Result<()> {
-        match self.read.entry(key.to_owned()) {
-            Entry::Vacant(entry) => {
-                entry.insert(version);
-                Ok(())
-            }
-            Entry::Occupied(entry) if *entry.get() == version => Ok(()),
-            Entry::Occupied(_) => Err(overtaken().with_key(key)),
-        }
-    }
-
-    /// Writes an object when the transaction commits. Later writes of a key replace earlier ones.
+    /// As [`Scope::list`], in the namespace that the transaction began in.
     ///
     /// # Errors
-    /// [`StorageError::InvalidInput`] and [`StorageError::TooLarge`] for a key that can name nothing,
-    /// a value that is too large, and for a condition: what must hold, a transaction reads.
+    /// As [`Scope::list`].
+    pub async fn list(&mut self, prefix: &str, limit: usize) -> Result<Vec<String>> {
+        self.home.list(prefix, limit).await
+    }
+
+    /// As [`Scope::put`], in the namespace that the transaction began in.
+    ///
+    /// # Errors
+    /// As [`Scope::put`].
     pub fn put(
         &mut self,
         key: &str,
         value: impl Into<Bytes>,
         options: StorageOptions,
     ) -> Result<()> {
-        let value = value.into();
-        check_key(key)?;
-        if options.condition != Condition::Always {
-            return Err(StorageError::invalid_input(
-                "a write of a transaction takes no condition: read the key, and decide",
-            )
-            .with_key(key));
-        }
-        let most = self.backend.capabilities().value_bytes_max;
-        if value.len() as u64 > most {
-            return Err(StorageError::too_large(format!(
-                "values are of up to {most} bytes here, this one has {}",
-                value.len()
-            ))
-            .with_key(key));
-        }
-        self.stage(key, Staged::Put(value, Box::new(options)))
+        self.home.put(key, value, options)
     }
 
-    /// Removes what a key holds, if anything, when the transaction commits.
+    /// As [`Scope::delete`], in the namespace that the transaction began in.
     ///
     /// # Errors
-    /// [`StorageError::InvalidInput`] and [`StorageError::TooLarge`] for a key that can name nothing.
+    /// As [`Scope::delete`].
     pub fn delete(&mut self, key: &str) -> Result<()> {
-        check_key(key)?;
-        self.stage(key, Staged::Delete)
+        self.home.delete(key)
     }
 
-    fn stage(&mut self, key: &str, staged: Staged) -> Result<()> {
-        let known = self.staged.contains_key(key) || self.read.contains_key(key);
-        if !known && self.read.len() + self.staged.len() >= BATCH_OPERATIONS_MAX {
-            return Err(StorageError::too_large(format!(
-                "a transaction has up to {BATCH_OPERATIONS_MAX} keys; make several"
-            )));
-        }
-        self.staged.insert(key.to_owned(), staged);
-        Ok(())
-    }
-
-    /// Makes the writes, if everything that was read is still as it was, and answers the version of
-    /// each object that was written, by key. A transaction that only read learns whether it saw one
-    /// moment.
+    /// Makes the writes, if everything that was read and listed is still as it was, and answers the
+    /// version of each object that was written. A transaction that only read learns whether it saw
+    /// one moment.
     ///
     /// # Errors
-    /// [`StorageError::Conflict`] when another writer was faster: nothing was written, and the
-    /// transaction can be run again. As [`StorageBackend::batch`]; where the error is ambiguous, the
+    /// [`StorageError::Conflict`] when another writer was faster, or locks were waited for in a circle:
+    /// nothing was written, and the transaction can be run again. As [`StorageBackend::batch`]; where the error is ambiguous, the
     /// writes were all made or none.
-    pub async fn commit(self) -> Result<BTreeMap<String, Version>> {
-        let Self { backend, read, staged, _held } = self;
-        let demand = |key: &str| match read.get(key) {
-            None => Condition::Always,
-            Some(None) => Condition::IfAbsent,
-            Some(Some(version)) => Condition::IfMatch(*version),
+    pub async fn commit(self) -> Result<Committed> {
+        let Self { home, others, locking, .. } = self;
+        let at_home = home.name.clone();
+        let mut scopes: Vec<_> = std::iter::once(home).chain(others.into_values()).collect();
+        scopes.retain(|scope| !scope.is_untouched());
+        if let Some(locking) = &locking {
+            // In one order, so that those who only write do not wait in a circle.
+            let mut written: Vec<_> = scopes.iter().flat_map(Scope::written).collect();
+            written.sort_unstable();
+            for (namespace, key) in written {
+                locking.lock(namespace, key, LockMode::Exclusive).await?;
+            }
+        }
+        let alone = scopes.len() == 1 && !scopes.iter().any(Scope::has_listed);
+        let (parts, _held): (Vec<_>, Vec<_>) = scopes.into_iter().map(Scope::into_part).unzip();
+        let names: Vec<(String, Vec<String>)> = parts
+            .iter()
+            .map(|(_, part)| {
+                let keys = part.operations.iter().map(|operation| operation.key().to_owned());
+                (part.namespace.clone(), keys.collect())
+            })
+            .collect();
+        let results = match alone {
+            true => commit_alone(parts).await,
+            false if parts.is_empty() => return Ok(Committed::default()),
+            false => engine::commit(parts).await,
         };
-        let mut operations = Vec::with_capacity(read.len() + staged.len());
-        for key in read.keys().filter(|key| !staged.contains_key(*key)) {
-            let (key, condition) = (key.clone(), demand(key));
-            operations.push(BatchOperation::Check { key, condition });
-        }
-        for (key, staged) in staged {
-            let condition = demand(&key);
-            operations.push(match staged {
-                Staged::Put(value, options) => {
-                    let options = StorageOptions { condition, ..*options };
-                    BatchOperation::Put { key, value, options }
-                }
-                Staged::Delete => BatchOperation::Delete { key, condition },
-            });
-        }
-        if operations.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let keys: Vec<String> =
-            operations.iter().map(|operation| operation.key().to_owned()).collect();
-        let mut versions = BTreeMap::new();
-        let mut refused = None;
-        for (key, result) in keys.into_iter().zip(backend.batch(operations).await?) {
-            match result {
-                BatchResult::Success { version: Some(version) } => {
-                    versions.insert(key, version);
-                }
-                BatchResult::Success { version: None } | BatchResult::Value(_) => {}
-                BatchResult::Error(error) => refused = worse(refused, error),
+        let mut committed = Committed::default();
+        for ((name, keys), results) in names.into_iter().zip(results.map_err(as_overtaken)?) {
+            let versions = scope::versions(keys, results);
+            match name == at_home {
+                true => committed.versions = versions,
+                false => drop(committed.elsewhere.insert(name, versions)),
             }
         }
-        match refused {
-            None => Ok(versions),
-            Some(error @ StorageError::PreconditionFailed(_)) => {
-                let key = error.detail().key.clone().unwrap_or_default();
-                Err(overtaken().with_key(key).with_source(error))
-            }
-            Some(error) => Err(error),
-        }
+        Ok(committed)
     }
 
     /// Ends the transaction without writing anything, as dropping it does.
     pub fn rollback(self) {}
+}
+
+/// Commits in one namespace, which any engine with atomic batches can.
+async fn commit_alone(
+    parts: Vec<(Arc<dyn StorageBackend>, TransactionPart)>,
+) -> Result<Vec<Vec<BatchResult>>> {
+    let mut answers = Vec::with_capacity(parts.len());
+    for (backend, part) in parts {
+        answers.push(batch(&*backend, part.operations).await?);
+    }
+    Ok(answers)
+}
+
+/// Runs an atomic batch, whose failure is an error.
+pub(crate) async fn batch(
+    backend: &dyn StorageBackend,
+    operations: Vec<BatchOperation>,
+) -> Result<Vec<BatchResult>> {
+    let decides: Vec<_> = operations.iter().map(BatchOperation::decides).collect();
+    let mut results = backend.batch(operations).await?;
+    let mut refused = None;
+    for (result, decides) in results.iter_mut().zip(decides) {
+        if let (BatchResult::Error(_), true) = (&*result, decides)
+            && let BatchResult::Error(error) = std::mem::replace(result, BatchResult::Value(None))
+        {
+            refused = worse(refused, error);
+        }
+    }
+    refused.map_or(Ok(results), Err)
 }
 
 /// Of two errors, the one that says more: an ambiguous one, then one that is no unmet condition.
@@ -254,6 +303,22 @@ fn worse(one: Option<StorageError>, other: StorageError) -> Option<StorageError>
         Some(one) if rank(&one) >= rank(&other) => Some(one),
         _ => Some(other),
     }
+}
+
+/// What does not hold any more was changed by another.
+fn as_overtaken(error: StorageError) -> StorageError {
+    if !matches!(error, StorageError::PreconditionFailed(_)) {
+        return error;
+    }
+    let mut answer = overtaken();
+    let detail = error.detail();
+    if let Some(key) = detail.key.clone() {
+        answer = answer.with_key(key);
+    }
+    if let Some(namespace) = detail.namespace.clone() {
+        answer = answer.with_namespace(namespace);
+    }
+    answer.with_source(error)
 }
 
 fn overtaken() -> StorageError {

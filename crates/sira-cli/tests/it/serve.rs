@@ -181,3 +181,35 @@ fn a_read_only_folder_is_a_clear_error() {
     let ran = run(unprivileged(place.path()).args(["doctor", "--root"]).arg(&folder)).exits(1);
     assert!(ran.text().contains("cannot be written"), "{}", ran.text());
 }
+
+#[test]
+fn locks_are_taken_in_turn_and_their_tokens_grow_over_restarts() {
+    let root = tempfile::tempdir().unwrap();
+    let mut newest = 0;
+    for _ in 0..2 {
+        let server = Server::start(root.path());
+        let lock = |args: &[&str]| {
+            run(sira().arg("lock").args(args).args(["--server", &server.http, "-N", "jobs"]))
+        };
+        let token = lock(&["acquire", "job:7", "--owner", "a b", "--lease", "1m"]).exits(0);
+        let token: u64 = token.text().trim().parse().unwrap();
+        assert!(token > newest, "{token} after {newest}");
+        newest = token;
+        let held = lock(&["acquire", "job:7", "--owner", "c", "--wait", "10ms"]).exits(4);
+        assert!(held.stderr.contains("a b"), "{}", held.stderr);
+        let listed = lock(&["ls", "--json"]).exits(0).json().remove(0);
+        assert_eq!(listed["locks"][0]["token"], token);
+        let table = lock(&["ls"]).exits(0).text();
+        assert!(table.contains("job:7") && table.contains(&token.to_string()), "{table}");
+        lock(&["release", "job:7", "--owner", "c"]).exits(3);
+        lock(&["release", "job:7", "--owner", "a b"]).exits(0);
+        let shared = ["acquire", "job:7", "--mode", "shared", "--json", "--owner"];
+        for owner in ["c", "d"] {
+            let given = lock(&[&shared[..], &[owner]].concat()).exits(0).json().remove(0);
+            newest = given["token"].as_u64().unwrap();
+        }
+        let lost = newest.to_string();
+        lock(&["acquire", "job:7", "--owner", "c", "--token", &lost]).exits(3);
+        lock(&["acquire", "job:7", "--owner", "d", "--token", &lost]).exits(0);
+    }
+}

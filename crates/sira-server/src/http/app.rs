@@ -253,6 +253,7 @@ impl App {
         self.0.client.copy_figures().write(&mut out);
         self.0.monitor.write(&mut out);
         self.0.maintenance.write(&mut out);
+        self.0.client.locks().figures().write(&mut out);
         let stats = self.0.store.stats().await?;
         for (name, help, value) in [
             (

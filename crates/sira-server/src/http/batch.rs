@@ -291,7 +291,8 @@ fn condition(
 }
 
 impl OperationResult {
-    fn new(key: String, answer: BatchResult, room: &mut usize) -> Self {
+    /// The result of an operation on `key`; `room` is what is left of the bytes of all values.
+    pub(super) fn new(key: String, answer: BatchResult, room: &mut usize) -> Self {
         let ok = Self { status: "ok", key: key.clone(), ..Self::default() };
         match answer {
             BatchResult::Success { version } => {

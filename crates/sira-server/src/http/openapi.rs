@@ -7,7 +7,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
-use crate::http::{batch, data, health, json, migrations, namespaces, object, route, syncs};
+use crate::http::{
+    batch, data, health, json, locks, migrations, namespaces, object, route, syncs, transaction,
+};
 use crate::problem::Problem;
 
 /// A problem document (RFC 9457).
@@ -59,6 +61,7 @@ pub enum Problems {
         namespaces::list_keys,
         namespaces::drop_namespace,
         batch::run,
+        transaction::run,
         data::store,
         data::retrieve,
         data::remove,
@@ -76,6 +79,9 @@ pub enum Problems {
         syncs::begin,
         syncs::show,
         syncs::end,
+        locks::list,
+        locks::acquire,
+        locks::release,
         document,
     ),
     components(schemas(ProblemDocument)),

@@ -8,7 +8,9 @@ use http::StatusCode;
 
 use crate::http::app::App;
 use crate::http::observe::observe;
-use crate::http::{batch, data, health, migrations, namespaces, object, openapi, route, syncs};
+use crate::http::{
+    batch, data, health, locks, migrations, namespaces, object, openapi, route, syncs, transaction,
+};
 use crate::problem::Problem;
 
 /// One route: its pattern, the methods it answers, and what answers them.
@@ -26,6 +28,7 @@ pub fn table() -> Vec<Route> {
     let route = |pattern, methods, handler| Route { pattern, methods, handler };
     vec![
         route("/v1", &["get"], get(namespaces::list_namespaces)),
+        route("/v1/_tx", &["post"], post(transaction::run)),
         route(
             "/v1/{namespace}",
             &["get", "delete"],
@@ -60,6 +63,11 @@ pub fn table() -> Vec<Route> {
         route("/route", &["get"], get(route::explain)),
         route("/syncs", &["get", "post"], get(syncs::list).post(syncs::begin)),
         route("/syncs/{id}", &["get", "delete"], get(syncs::show).delete(syncs::end)),
+        route(
+            "/locks",
+            &["get", "post", "delete"],
+            get(locks::list).post(locks::acquire).delete(locks::release),
+        ),
         route("/stats", &["get"], get(health::stats)),
         route("/openapi.json", &["get"], get(openapi::document)),
     ]

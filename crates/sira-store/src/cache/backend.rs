@@ -15,6 +15,7 @@ use crate::backend::{
 use crate::error::{Result, StorageError};
 use crate::key::{check_key, check_range};
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 impl CacheBackend {
@@ -104,6 +105,14 @@ impl StorageBackend for CacheBackend {
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         self.run_batch(operations).await
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        self.space.primary.transaction_engine()
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.prepare_part(part).await
     }
 
     /// Figures of the primary; [`CacheBackend::cache_stats`] has those of the cache.

@@ -9,6 +9,7 @@ use super::space::Verdict;
 use crate::backend::{BatchOperation, BatchResult, ReadOptions};
 use crate::error::{Result, StorageError};
 use crate::key::{check_batch, check_key};
+use crate::transaction::{PreparedPart, TransactionPart};
 
 impl CacheBackend {
     pub(super) async fn run_batch(
@@ -68,6 +69,29 @@ impl CacheBackend {
             self.end(guarded, &results);
         }
         results
+    }
+
+    /// Takes the keys of a transaction's part out of the cache for as long as it may write to them.
+    pub(super) async fn prepare_part(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.settle_all().await?;
+        let keys = |of: fn(&BatchOperation) -> bool| -> Vec<String> {
+            let chosen = part.operations.iter().filter(|operation| of(operation));
+            chosen.map(|operation| operation.key().to_owned()).collect()
+        };
+        let written = keys(BatchOperation::is_write);
+        let checked = keys(|operation| operation.decides() && !operation.is_write());
+        let written: Vec<_> = written.iter().map(String::as_str).collect();
+        let guarded = self.begin(&written).await;
+        let prepared = self.space.primary.prepare(part).await?;
+        Ok(prepared.then(move |results| async move {
+            for result in results.iter().flatten() {
+                if let BatchResult::Success { version } = result {
+                    self.observe(*version);
+                }
+            }
+            self.end(guarded, &results);
+            self.forget_refused(checked, results).await
+        }))
     }
 
     async fn read_batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {

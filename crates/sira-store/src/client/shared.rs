@@ -1,7 +1,7 @@
 //! The plan that clones of a client share, and the views that were composed by it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::plan::StoragePlan;
 use super::view::View;
 use crate::error::Result;
+use crate::lock::LockManager;
 use crate::placement::CopyFigures;
 
 /// What clones of a client share.
@@ -21,6 +22,8 @@ pub(super) struct Shared {
     elders: Mutex<Vec<(String, Weak<View>)>>,
     /// Views of plans before.
     predecessors: Mutex<Vec<Weak<View>>>,
+    /// Locks that are taken, whatever the plan.
+    pub(super) locks: OnceLock<LockManager>,
     /// What comes of copies, whatever the plan.
     pub(super) figures: Arc<CopyFigures>,
 }

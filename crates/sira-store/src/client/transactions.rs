@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::StorageClient;
+use crate::backend::BatchResult;
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
-use crate::transaction::{ATTEMPTS, Attempt, Transaction};
+use crate::lock::LockOwner;
+use crate::transaction::{
+    self, ATTEMPTS, Attempt, Locking, Transaction, TransactionOptions, TransactionPart,
+};
 
 /// Longest wait before what was overtaken is run again.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
@@ -19,9 +23,61 @@ impl StorageClient {
     /// with atomic batches, and is direct where there is a catalog. [`StorageError::NotFound`] when no
     /// backend is registered.
     pub async fn begin(&self) -> Result<Transaction> {
+        self.begin_with(TransactionOptions::default()).await
+    }
+
+    /// As [`StorageClient::begin`], as these options say.
+    ///
+    /// # Errors
+    /// As [`StorageClient::begin`].
+    pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
+        let owner = self.lock_owner();
+        self.begin_as(options, &owner).await
+    }
+
+    fn lock_owner(&self) -> LockOwner {
+        self.locks().owner("transaction")
+    }
+
+    async fn begin_as(
+        &self,
+        options: TransactionOptions,
+        owner: &LockOwner,
+    ) -> Result<Transaction> {
         let view = self.view().await?;
         let transaction = Transaction::begin(Arc::clone(&view.backend));
-        Ok(view.named(transaction)?.holding(view))
+        let locking = options
+            .locks
+            .map(|options| Arc::new(Locking::new(self.locks().clone(), owner.clone(), options)));
+        Ok(view.named(transaction)?.of_client(self.clone(), self.name(), view, locking))
+    }
+
+    /// Runs operations in several namespaces as one step: what is listed and demanded holds and
+    /// every write takes effect, or nothing does. Answers the operations of each part, in order. A
+    /// part names its namespace, whatever the client is scoped to.
+    ///
+    /// # Errors
+    /// That of an operation which failed; nothing has changed then, but where the error is
+    /// ambiguous. [`StorageError::InvalidInput`] for a namespace that is named twice;
+    /// [`StorageError::Unsupported`] where the namespaces do not lie on one engine that has them in
+    /// one step.
+    pub async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
+        let mut views = Vec::with_capacity(parts.len());
+        transaction::check_parts(&parts)?;
+        for part in &parts {
+            let view = self.shared.view(&part.namespace).await?;
+            view.check_operations(&part.operations)
+                .map_err(|error| error.with_namespace(&part.namespace))?;
+            views.push(view);
+        }
+        let backends = views.iter().map(|view| Arc::clone(&view.backend));
+        match parts.as_slice() {
+            [part] if part.listed.is_empty() && views[0].capabilities.atomic_batch => {
+                let results = transaction::batch(&*views[0].backend, part.operations.clone()).await;
+                Ok(vec![views[0].named(results)?])
+            }
+            _ => transaction::commit(backends.zip(parts).collect()).await,
+        }
     }
 
     /// Runs a transaction and commits it, again while other writers are faster, up to [`ATTEMPTS`]
@@ -52,14 +108,32 @@ impl StorageClient {
     /// What `attempt` fails with, and as [`Transaction::commit`].
     pub async fn transact<T>(
         &self,
+        attempt: impl for<'t> FnMut(&'t mut Transaction) -> Attempt<'t, T>,
+    ) -> Result<T> {
+        self.transact_with(TransactionOptions::default(), attempt).await
+    }
+
+    /// As [`StorageClient::transact`], as these options say. Where it takes locks, it grows older from
+    /// attempt to attempt, so that it does not always give way to others.
+    ///
+    /// # Errors
+    /// As [`StorageClient::transact`].
+    pub async fn transact_with<T>(
+        &self,
+        options: TransactionOptions,
         mut attempt: impl for<'t> FnMut(&'t mut Transaction) -> Attempt<'t, T>,
     ) -> Result<T> {
+        let owner = self.lock_owner();
         let mut attempts = 1;
         loop {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.begin_as(options, &owner).await?;
             let ended = match attempt(&mut transaction).await {
                 Ok(value) => transaction.commit().await.map(|_| value),
-                Err(error) => Err(error),
+                Err(error) => {
+                    // Its locks go before it pauses.
+                    transaction.rollback();
+                    Err(error)
+                }
             };
             match ended {
                 Err(StorageError::Conflict(_)) if attempts < ATTEMPTS => {}

@@ -24,6 +24,7 @@ use crate::layers::Layered;
 use crate::options::{Condition, Durability, StorageOptions};
 use crate::placement::{Catalog, CopyFigures, PlacedBackend};
 use crate::sealing::SealingBackend;
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// Namespace that engines show outside of any, and that an unscoped client goes by.
@@ -159,6 +160,14 @@ impl WithDefaults {
         options.durability = options.durability.or(self.durability);
         options
     }
+
+    fn fill_all(&self, operations: &mut [BatchOperation]) {
+        for operation in operations {
+            if let BatchOperation::Put { options, .. } = operation {
+                *options = self.fill(std::mem::take(options));
+            }
+        }
+    }
 }
 
 impl fmt::Debug for WithDefaults {
@@ -211,12 +220,17 @@ impl StorageBackend for WithDefaults {
     }
 
     async fn batch(&self, mut operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
-        for operation in &mut operations {
-            if let BatchOperation::Put { options, .. } = operation {
-                *options = self.fill(std::mem::take(options));
-            }
-        }
+        self.fill_all(&mut operations);
         self.inner.batch(operations).await
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        self.inner.transaction_engine()
+    }
+
+    async fn prepare(&self, mut part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.fill_all(&mut part.operations);
+        self.inner.prepare(part).await
     }
 
     async fn stats(&self) -> Result<StorageStats> {

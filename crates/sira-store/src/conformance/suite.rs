@@ -5,9 +5,10 @@ use std::pin::Pin;
 
 use super::context::Context;
 use super::{
-    Capabilities, answers, batches, cancellation, checks, conditions, expiry, keys, listing,
-    metadata, namespaces, ranges, transactions, values, versions,
+    answers, batches, cancellation, checks, conditions, expiry, keys, listing, metadata,
+    namespaces, ranges, transactions, values, versions,
 };
+use crate::backend::StorageBackend;
 
 /// What a case found; the text says what was expected and what was seen.
 pub(super) type Verdict = Result<(), String>;
@@ -22,6 +23,7 @@ pub(super) enum Need {
     Namespaces,
     Metadata,
     ExactVersions,
+    TransactionEngine,
 }
 
 /// One case.
@@ -32,8 +34,9 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// The first capability that the case needs and the backend does not declare.
-    pub(super) fn missing(&self, capabilities: &Capabilities) -> Option<&'static str> {
+    /// The first capability that the case needs and the backend does not have.
+    pub(super) fn missing(&self, backend: &dyn StorageBackend) -> Option<&'static str> {
+        let capabilities = backend.capabilities();
         self.needs.iter().find_map(|need| {
             let (declared, name) = match need {
                 Need::Ttl => (capabilities.ttl, "ttl"),
@@ -43,6 +46,9 @@ impl Case {
                 Need::Namespaces => (capabilities.namespaces, "namespaces"),
                 Need::Metadata => (capabilities.metadata, "metadata"),
                 Need::ExactVersions => (capabilities.exact_versions, "exact_versions"),
+                Need::TransactionEngine => {
+                    (backend.transaction_engine().is_some(), "transaction_engine")
+                }
             };
             (!declared).then_some(name)
         })
@@ -131,6 +137,10 @@ cases! {
     checks/racing [AtomicBatch, Conditional];
     transactions/whole [AtomicBatch, Conditional];
     transactions/serializable [AtomicBatch, Conditional];
+    transactions/namespaces [TransactionEngine, Namespaces];
+    transactions/apart [TransactionEngine, Namespaces];
+    transactions/listed [TransactionEngine, List];
+    transactions/phantoms [TransactionEngine, List];
     namespaces/apart [Namespaces];
     namespaces/refused [Namespaces];
     cancellation/put;

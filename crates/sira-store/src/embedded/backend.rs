@@ -23,6 +23,7 @@ use crate::limits::{STREAM_MEMORY_BYTES, STREAM_VALUE_BYTES_MAX};
 use crate::listing::{self, Found};
 use crate::metadata::Metadata;
 use crate::options::{Condition, Durability, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// Namespace of a backend that names none.
@@ -88,6 +89,15 @@ impl EmbeddedBackend {
     pub fn namespace(&self, name: &str) -> Result<Self> {
         check_namespace(name)?;
         self.engine.namespace(name).map_err(|error| error.with_namespace(name))?;
+        Ok(Self { engine: Arc::clone(&self.engine), name: name.into() })
+    }
+
+    /// A handle on the namespace of this name, which the first write to it makes.
+    ///
+    /// # Errors
+    /// [`StorageError::InvalidInput`] and [`StorageError::TooLarge`] for a name that can name none.
+    pub fn unmade(&self, name: &str) -> Result<Self> {
+        check_namespace(name)?;
         Ok(Self { engine: Arc::clone(&self.engine), name: name.into() })
     }
 
@@ -272,6 +282,24 @@ impl EmbeddedBackend {
         })
     }
 
+    /// A page of the keys of a namespace.
+    pub(super) fn page_of(
+        &self,
+        namespace: NamespaceId,
+        options: &ListOptions,
+    ) -> Result<ListPage> {
+        listing::page(options, |after, visit| {
+            self.engine.scan(namespace, options.prefix.as_bytes(), after, |entry| {
+                visit(Found {
+                    key: entry.key,
+                    size: entry.size,
+                    version: None,
+                    expires_at_ms: None,
+                })
+            })
+        })
+    }
+
     fn load(&self, key: &str, options: &ReadOptions) -> Result<Option<Object>> {
         check_key(key)?;
         let Some(namespace) = self.find() else {
@@ -370,17 +398,7 @@ impl StorageBackend for EmbeddedBackend {
     /// Entries carry neither version nor expiry: those lie with the objects, not in the index.
     async fn list(&self, options: ListOptions) -> Result<ListPage> {
         let Some(namespace) = self.find() else { return Ok(ListPage::default()) };
-        listing::page(&options, |after, visit| {
-            self.engine.scan(namespace, options.prefix.as_bytes(), after, |entry| {
-                visit(Found {
-                    key: entry.key,
-                    size: entry.size,
-                    version: None,
-                    expires_at_ms: None,
-                })
-            })
-        })
-        .map_err(|error| error.with_namespace(&*self.name))
+        self.page_of(namespace, &options).map_err(|error| error.with_namespace(&*self.name))
     }
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
@@ -414,6 +432,14 @@ impl StorageBackend for EmbeddedBackend {
 
     fn change_log(&self) -> Option<Arc<dyn ChangeLog>> {
         Some(Arc::new(self.clone()))
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        Ok(PreparedPart::new(part.named(&self.name)))
     }
 
     async fn flush(&self) -> Result<()> {

@@ -71,9 +71,9 @@ impl EmbeddedBackend {
 }
 
 /// The batch's transaction.
-struct Writes<'a> {
-    namespace: NamespaceId,
-    transaction: Transaction<'a>,
+pub(super) struct Writes<'a> {
+    pub(super) namespace: NamespaceId,
+    pub(super) transaction: Transaction<'a>,
 }
 
 impl Staging for Writes<'_> {

@@ -18,6 +18,7 @@ use crate::backend::{
 };
 use crate::error::{Result, StorageError};
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// Which operation of the trait.
@@ -100,6 +101,18 @@ pub struct Operation<'a> {
 }
 
 impl Operation<'_> {
+    /// Adds what a batch brings.
+    fn carries(&mut self, operations: &[BatchOperation]) {
+        self.writes |= operations.iter().any(BatchOperation::is_write);
+        self.value_bytes += operations
+            .iter()
+            .map(|operation| match operation {
+                BatchOperation::Put { value, .. } => value.len() as u64,
+                _ => 0,
+            })
+            .sum::<u64>();
+    }
+
     /// Bytes of values that were handed to the engine so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
@@ -159,6 +172,12 @@ impl Answer for Vec<BatchResult> {
             BatchResult::Error(error) => Some(error),
             _ => None,
         })
+    }
+}
+
+impl Answer for Vec<Vec<BatchResult>> {
+    fn value_bytes(&self) -> u64 {
+        self.iter().map(Answer::value_bytes).sum()
     }
 }
 
@@ -313,14 +332,7 @@ impl<A: Around> StorageBackend for Layered<A> {
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         let mut operation = self.operation(OperationKind::Batch, None);
-        operation.writes = operations.iter().any(BatchOperation::is_write);
-        operation.value_bytes = operations
-            .iter()
-            .map(|operation| match operation {
-                BatchOperation::Put { value, .. } => value.len() as u64,
-                _ => 0,
-            })
-            .sum();
+        operation.carries(&operations);
         self.around.around(&operation, self.inner.batch(operations)).await
     }
 
@@ -347,6 +359,18 @@ impl<A: Around> StorageBackend for Layered<A> {
         Ok(Arc::new(Self { inner, around, namespace: Some(name.into()) }))
     }
 
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        Some(Arc::new(LayeredEngine {
+            engine: self.inner.transaction_engine()?,
+            backend: Arc::clone(&self.inner),
+            around: Arc::clone(&self.around),
+        }))
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.inner.prepare(part).await
+    }
+
     async fn flush(&self) -> Result<()> {
         let operation = self.operation(OperationKind::Flush, None);
         self.around.around(&operation, self.inner.flush()).await
@@ -354,6 +378,36 @@ impl<A: Around> StorageBackend for Layered<A> {
 
     async fn maintain(&self) -> Result<u64> {
         self.inner.maintain().await
+    }
+}
+
+/// The engine of transactions below a layer. A transaction is a batch to what is around it.
+#[derive(Debug)]
+struct LayeredEngine<A> {
+    engine: Arc<dyn TransactionEngine>,
+    backend: Arc<dyn StorageBackend>,
+    around: Arc<A>,
+}
+
+#[async_trait]
+impl<A: Around> TransactionEngine for LayeredEngine<A> {
+    fn identity(&self) -> usize {
+        self.engine.identity()
+    }
+
+    async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
+        let mut operation = Operation {
+            kind: OperationKind::Batch,
+            backend: &self.backend,
+            namespace: None,
+            key: None,
+            value_bytes: 0,
+            wanted_bytes: Some(0),
+            writes: false,
+            body: None,
+        };
+        parts.iter().for_each(|part| operation.carries(&part.operations));
+        self.around.around(&operation, self.engine.commit(parts)).await
     }
 }
 

@@ -21,6 +21,7 @@ use crate::backend::{
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// Reads that must have been seen before the delay follows them.
@@ -309,6 +310,14 @@ impl StorageBackend for HedgeLayer {
 
     async fn batch(&self, operations: Vec<BatchOperation>) -> Result<Vec<BatchResult>> {
         self.inner.batch(operations).await
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        self.inner.transaction_engine()
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.inner.prepare(part).await
     }
 
     async fn stats(&self) -> Result<StorageStats> {

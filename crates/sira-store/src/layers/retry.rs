@@ -21,6 +21,7 @@ use crate::backend::{
 use crate::env::{Env, SystemEnv};
 use crate::error::{Result, Retry, StorageError};
 use crate::options::{Condition, StorageOptions};
+use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::{HybridClock, Version};
 use attempts::Attempts;
 
@@ -320,6 +321,14 @@ impl StorageBackend for RetryLayer {
                 result => result,
             };
         }
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        self.inner.transaction_engine()
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.inner.prepare(part).await
     }
 
     async fn stats(&self) -> Result<StorageStats> {

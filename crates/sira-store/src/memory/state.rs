@@ -24,6 +24,9 @@ pub(super) struct Entry {
     pub(super) metadata_bytes: usize,
 }
 
+/// A new entry of a key in a namespace, or its removal.
+pub(super) type Change<'a> = (&'a str, &'a [u8], Option<&'a Entry>);
+
 impl Entry {
     pub(super) fn lives(&self, now_ms: u64) -> bool {
         self.expires_at_ms.is_none_or(|at| at > now_ms)
@@ -120,32 +123,30 @@ impl State {
         entry: Entry,
         now_ms: u64,
     ) -> Result<()> {
-        self.reserve(space, [(key, Some(&entry))].into_iter(), now_ms)?;
+        self.reserve([(&**space, key, Some(&entry))].into_iter(), now_ms)?;
         self.insert(space, key.into(), entry);
         Ok(())
     }
 
-    /// Makes sure that the changes (an entry, or its removal with `None`) of distinct keys fit
-    /// together, collecting expired objects if they do not at first.
+    /// Makes sure that the changes (an entry of a key in a namespace, or its removal with `None`) of
+    /// distinct keys fit together, collecting expired objects if they do not at first.
     pub(super) fn reserve<'a>(
         &mut self,
-        space: &str,
-        changes: impl Iterator<Item = (&'a [u8], Option<&'a Entry>)> + Clone,
+        changes: impl Iterator<Item = Change<'a>> + Clone,
         now_ms: u64,
     ) -> Result<()> {
-        let grows = changes.clone().any(|(_, entry)| entry.is_some());
-        if grows && !self.spaces.contains_key(space) && self.spaces.len() >= NAMESPACES_MAX {
+        if self.spaces_after(changes.clone()) > NAMESPACES_MAX {
             self.collect(now_ms, usize::MAX);
-            if self.spaces.len() >= NAMESPACES_MAX {
+            if self.spaces_after(changes.clone()) > NAMESPACES_MAX {
                 return Err(StorageError::out_of_space(format!(
                     "{NAMESPACES_MAX} namespaces hold objects, and no more can: empty one first"
                 )));
             }
         }
-        let mut needed = self.after(space, changes.clone());
+        let mut needed = self.after(changes.clone());
         if needed > self.bytes_max {
             self.collect(now_ms, usize::MAX);
-            needed = self.after(space, changes);
+            needed = self.after(changes);
         }
         if needed > self.bytes_max && needed > self.bytes {
             return Err(StorageError::out_of_space(format!(
@@ -158,17 +159,22 @@ impl State {
         Ok(())
     }
 
+    /// Namespaces that hold objects once the changes are made.
+    fn spaces_after<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> usize {
+        let new: BTreeSet<&str> = changes
+            .filter(|(space, _, entry)| entry.is_some() && !self.spaces.contains_key(*space))
+            .map(|(space, _, _)| space)
+            .collect();
+        if new.is_empty() { 0 } else { self.spaces.len() + new.len() }
+    }
+
     /// Bytes held once the changes are made.
-    fn after<'a>(
-        &self,
-        space: &str,
-        changes: impl Iterator<Item = (&'a [u8], Option<&'a Entry>)>,
-    ) -> u64 {
-        let space = self.spaces.get(space);
+    fn after<'a>(&self, changes: impl Iterator<Item = Change<'a>>) -> u64 {
         let (mut added, mut freed) = (0, 0);
-        for (key, entry) in changes {
+        for (space, key, entry) in changes {
+            let held = self.spaces.get(space).and_then(|space| space.get(key));
             added += entry.map_or(0, |entry| entry.bytes(key));
-            freed += space.and_then(|space| space.get(key)).map_or(0, |entry| entry.bytes(key));
+            freed += held.map_or(0, |entry| entry.bytes(key));
         }
         self.bytes + added - freed
     }

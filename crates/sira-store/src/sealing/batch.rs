@@ -6,6 +6,8 @@ use super::{BLOCKING_BYTES_MIN, Ready, SealingBackend, TRIES, aside};
 use crate::backend::{BatchOperation, BatchResult, ReadOptions, StorageBackend, run_each};
 use crate::error::{Result, StorageError};
 use crate::key::check_batch;
+use crate::transaction::{PreparedPart, TransactionPart};
+use crate::version::Version;
 
 /// An operation that is ready for the backend.
 enum Prepared {
@@ -27,6 +29,16 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// Key and version of a write whose version was drawn here.
+    fn drawn(&self) -> Option<(&str, Version)> {
+        match self {
+            Self::Put { key, ready } => Some((key, ready.drawn.as_ref()?.1)),
+            Self::Other(_) | Self::Refused { .. } => None,
+        }
+    }
+}
+
 impl SealingBackend {
     pub(super) async fn run_batch(
         &self,
@@ -37,14 +49,43 @@ impl SealingBackend {
         if !atomic && repeats_a_key(&operations) {
             return Ok(run_each(self, operations).await);
         }
-        let prepared = self.prepare(operations).await?;
+        let prepared = self.seal_all(operations).await?;
         match atomic {
             true => self.run_atomic(prepared).await,
             false => self.run_apart(prepared).await,
         }
     }
 
-    async fn prepare(&self, operations: Vec<BatchOperation>) -> Result<Vec<Prepared>> {
+    /// Seals the writes of a transaction's part, and opens what it reads.
+    pub(super) async fn prepare_part(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        let TransactionPart { namespace, operations, listed } = part;
+        let mut prepared = self.seal_all(operations).await?;
+        let refused = prepared.iter().position(|one| matches!(one, Prepared::Refused { .. }));
+        if let Some(index) = refused
+            && let Prepared::Refused { operation, cause } = prepared.swap_remove(index)
+        {
+            return Err(self.locate(cause, operation.key()));
+        }
+        let operations = prepared.iter().map(Prepared::operation).collect();
+        let draws = prepared.iter().any(|one| one.drawn().is_some());
+        let part = TransactionPart { namespace, operations, listed };
+        let inner = self.inner.prepare(part).await?.then(move |results| async move {
+            match results {
+                Ok(results) => self.opened(&prepared, results).await,
+                Err(error) => {
+                    if matches!(error, StorageError::Conflict(_)) {
+                        for (key, version) in prepared.iter().filter_map(Prepared::drawn) {
+                            self.step_over(key, version, TRIES / 2).await?;
+                        }
+                    }
+                    Err(error)
+                }
+            }
+        });
+        Ok(if draws { inner.renewing() } else { inner })
+    }
+
+    async fn seal_all(&self, operations: Vec<BatchOperation>) -> Result<Vec<Prepared>> {
         let bytes: usize = operations
             .iter()
             .map(|operation| match operation {

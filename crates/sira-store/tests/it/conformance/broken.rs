@@ -1,5 +1,7 @@
 //! Backends that break one rule each.
 
+mod transactions;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sira_store::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use sira_store::{
     BatchOperation, BatchResult, ByteStream, Capabilities, CompressionType, Condition,
     HealthStatus, ListEntry, ListOptions, ListPage, MemoryBackend, Metadata, Object, ObjectHead,
     ReadOptions, Result, StorageBackend, StorageError, StorageOptions, StorageStats, Version,
 };
+
+use transactions::BrokenEngine;
 
 /// A rule that a backend breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +70,11 @@ pub enum Fault {
     ChecksIgnored,
     ChecksApart,
     ConditionIgnoredOnRemovalInBatch,
+    ListedIgnored,
+    ListedCutIgnored,
+    ListedApart,
+    PartsApart,
+    ChecksElsewhereIgnored,
     BatchSeenHalf,
     BatchReadsBefore,
     BatchWithoutLimit,
@@ -490,6 +500,14 @@ impl StorageBackend for Broken {
             }
             _ => self.inner.batch(operations).await,
         }
+    }
+
+    fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
+        Some(Arc::new(BrokenEngine { inner: self.inner.clone(), fault: self.fault }))
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.inner.prepare(part).await
     }
 
     async fn stats(&self) -> Result<StorageStats> {

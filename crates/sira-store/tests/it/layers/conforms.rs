@@ -21,9 +21,11 @@ async fn conforms(wrap: impl Fn(Arc<dyn StorageBackend>) -> Arc<dyn StorageBacke
     let memory = Arc::new(MemoryBackend::new(1 << 30));
     let driver = Arc::new(DriverBackend::new(MemoryDriver::new(Kind::default())));
     for engine in [memory as Arc<dyn StorageBackend>, driver] {
+        let name = engine.capabilities().name;
         let report = conformance::run(wrap(engine), ConformanceOptions::default()).await;
         let report = report.into_result().unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(report.skipped, []);
+        let transactions = report.skipped.iter().all(|case| case.missing == "transaction_engine");
+        assert!(report.skipped.is_empty() || (name != "memory" && transactions), "{report}");
     }
 }
 
