@@ -4,6 +4,7 @@ pub mod args;
 pub mod data;
 pub mod report;
 pub mod servers;
+pub mod unsynced;
 
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,8 @@
 //!
 //! [`run`] takes any backend and tries it: round trips, limits, versions, conditions under racing
 //! writers, expiry, ranges, metadata, listings, batches, namespaces and cancelled operations. Which
-//! cases run follows from the declared [`Capabilities`]. Keys begin or end with a random tag and are
-//! removed at the end, so it can run on a store in use.
+//! cases run follows from the declared [`Capabilities`](crate::Capabilities). Keys begin or end with
+//! a random tag and are removed at the end, so it can run on a store in use.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -110,7 +110,7 @@ kinds! {
     Unsupported, unsupported, "unsupported", Permanent;
     /// The caller may not do this.
     PermissionDenied, permission_denied, "permission_denied", Permanent;
-    /// Another process holds the data folder.
+    /// Another process holds the data folder, or another owner the lock.
     Locked, locked, "locked", Permanent;
     /// The engine is down, closing or overloaded.
     Unavailable, unavailable, "unavailable", Temporary;

@@ -1,12 +1,12 @@
 //! The engines, each with settings fit for production.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use redb::{ReadableDatabase, TableDefinition};
 use sira_benches::data::{Values, key};
+use sira_benches::unsynced::Unsynced;
 use sira_store::embedded::{Engine, EngineOptions, NamespaceId, WriteOptions};
 
 /// Values from this size on are kept apart from the keys where an engine can.
@@ -143,37 +143,6 @@ impl Store for Fjall {
     }
 }
 
-/// A file that is not synced: a commit reaches the operating system and no further, as the others'
-/// writes do. (`Durability::None` would leave it in the process.)
-#[derive(Debug)]
-struct Unsynced(redb::backends::FileBackend);
-
-impl redb::StorageBackend for Unsynced {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(offset, data)
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.0.close()
-    }
-}
-
 const TABLE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("bench");
 
 struct Redb {
@@ -188,10 +157,7 @@ impl Redb {
         let database = if sync {
             builder.create(path)
         } else {
-            let mut options = std::fs::OpenOptions::new();
-            let file = options.read(true).write(true).create_new(true).open(path);
-            let file = redb::backends::FileBackend::new(file.expect("a file"));
-            builder.create_with_backend(Unsynced(file.expect("a file of our own")))
+            builder.create_with_backend(Unsynced::create(&path).expect("a file of our own"))
         };
         let database = database.expect("redb opens");
         let write = database.begin_write().expect("a transaction");

@@ -322,6 +322,10 @@ async fn tokens_grow_over_starts_whatever_the_clock_does() {
             assert!(token > newest, "{token} after {newest}");
             newest = token;
         }
+        if now_ms == 1_000_000 {
+            let kept = backend.get("tokens").await.unwrap();
+            assert_eq!(kept.as_deref(), Some(&b"65552777216"[..]), "as the format says");
+        }
     }
     // Reservations go on before they are used up.
     let fence = Fence::kept_in(backend.clone(), Arc::new(SimEnv::new(1, 0)));

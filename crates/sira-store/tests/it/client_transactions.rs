@@ -12,8 +12,9 @@ use sira_store::placement::Catalog;
 use sira_store::seal::Keyring;
 use sira_store::transaction::{Committed, TransactionOptions, TransactionPart};
 use sira_store::{
-    BatchOperation, BatchResult, CompressionType, Condition, EncryptionType, MemoryBackend,
-    StorageBackend, StorageClient, StorageError, StorageOptions, Transaction, Version,
+    BatchOperation, BatchResult, CompressionType, Condition, Durability, EncryptionType,
+    MemoryBackend, StorageBackend, StorageClient, StorageError, StorageOptions, Transaction,
+    Version,
 };
 
 fn plain() -> StorageOptions {
@@ -352,4 +353,37 @@ async fn a_locked_key_is_waited_for() {
     let mut last = client.begin_with(options).await.unwrap();
     last.put("k", "v", plain()).unwrap();
     last.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn transactions_that_do_not_meet_never_fail() {
+    const TASKS: u64 = 8;
+    const EACH: u64 = 250;
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
+    let client = over(Arc::new(EmbeddedBackend::new(engine)));
+    let tasks: Vec<_> = (0..TASKS)
+        .map(|task| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                let lazily = || StorageOptions { durability: Some(Durability::None), ..plain() };
+                for round in 0..EACH {
+                    let mut transaction = client.begin().await.unwrap();
+                    for key in 0..3 {
+                        let key = format!("{task}/{key}");
+                        let held = count(&mut transaction, &key).await.unwrap();
+                        assert_eq!(held, round);
+                        transaction.put(&key, (held + 1).to_string(), lazily()).unwrap();
+                        let sealed = transaction.namespace("sealed").await.unwrap();
+                        assert_eq!(sealed.exists(&key).await.unwrap(), round > 0);
+                        sealed.put(&key, "there", lazily()).unwrap();
+                    }
+                    transaction.commit().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
 }

@@ -56,8 +56,7 @@ found_in! {
     ListedCutIgnored, listed_cut_ignored: "transactions/listed";
     ListedApart, listed_apart: "transactions/phantoms";
     PartsApart, parts_apart: "transactions/apart";
-    PartsApart, parts_apart_in_race: "transactions/namespaces";
-    ChecksElsewhereIgnored, checks_elsewhere_ignored: "transactions/namespaces";
+    ChecksElsewhereIgnored, checks_elsewhere_ignored: "transactions/apart";
     ConditionIgnoredOnRemovalInBatch, condition_ignored_on_removal_in_batch: "checks/demands";
     ConditionErrorOfAnotherKind, condition_error_of_another_kind: "conditions/of_writes";
     WriteBeforeRefusal, write_before_refusal: "conditions/of_writes";
