@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use sira_store::{
-    BatchOperation, BatchResult, Condition, Metadata, Object, StorageError, StorageOptions,
+    BatchOperation, BatchResult, Condition, Durability, Metadata, Object, StorageError,
+    StorageOptions,
 };
 use utoipa::ToSchema;
 
@@ -174,17 +175,7 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
     })?;
     let durability = write::durability(request.headers(), app.durability(&namespace))?;
     let (batch, _share) = json::read::<BatchRequest>(&app, request).await?;
-    let operations = batch
-        .operations
-        .into_iter()
-        .enumerate()
-        .map(|(at, operation)| {
-            operation.into_store(durability).map_err(|mut problem| {
-                problem.detail = format!("operation {at}: {}", problem.detail).into();
-                problem
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let operations = into_store(batch.operations, durability)?;
     let keys: Vec<(String, bool)> = operations
         .iter()
         .map(|operation| (operation.key().to_owned(), operation.decides()))
@@ -226,13 +217,29 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
     }
 }
 
+/// The operations as the store takes them; an error says which one is wrong.
+pub(super) fn into_store(
+    operations: Vec<Operation>,
+    durability: Durability,
+) -> Result<Vec<BatchOperation>, Problem> {
+    let operations = operations.into_iter().enumerate();
+    operations
+        .map(|(at, operation)| {
+            operation.into_store(durability).map_err(|mut problem| {
+                problem.detail = format!("operation {at}: {}", problem.detail).into();
+                problem
+            })
+        })
+        .collect()
+}
+
 impl Operation {
     /// The operation as the store takes it.
     ///
     /// # Errors
     /// 400 for a value that is not given once, a time to live out of range, and conditions that are
     /// malformed or exclude each other.
-    pub fn into_store(self, durability: sira_store::Durability) -> Result<BatchOperation, Problem> {
+    pub fn into_store(self, durability: Durability) -> Result<BatchOperation, Problem> {
         Ok(match self {
             Self::Get(Key { key }) => BatchOperation::Get { key },
             Self::Delete(Demand { key, if_absent, if_present, if_match }) => {

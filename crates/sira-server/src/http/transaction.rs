@@ -12,7 +12,7 @@ use sira_store::{BatchOperation, StorageError};
 use utoipa::ToSchema;
 
 use crate::http::app::App;
-use crate::http::batch::{Operation, OperationResult};
+use crate::http::batch::{self, Operation, OperationResult};
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::{json, write};
 use crate::limits;
@@ -94,18 +94,8 @@ pub async fn run(State(app): State<App>, request: Request) -> Result<Response, P
     for (namespace, part) in transaction.namespaces {
         check_namespace(&namespace)?;
         let durability = write::durability(&headers, app.durability(&namespace))?;
-        let operations = part
-            .operations
-            .into_iter()
-            .enumerate()
-            .map(|(at, operation)| {
-                operation.into_store(durability).map_err(|mut problem| {
-                    problem.detail =
-                        format!("operation {at} in {namespace:?}: {}", problem.detail).into();
-                    problem.with_member("namespace", namespace.as_str().into())
-                })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let operations = batch::into_store(part.operations, durability)
+            .map_err(|problem| problem.with_member("namespace", namespace.as_str().into()))?;
         let listed = part.listed.into_iter().map(Listed::into_store).collect();
         parts.push(TransactionPart { namespace, operations, listed });
     }

@@ -41,6 +41,12 @@ async fn namespaces_change_together_or_not_at_all() {
     let document = problem(s.post("/v1/_tx", &again).await, 412, "precondition_failed").await;
     assert_eq!((&document["namespace"], &document["key"]), (&json!("orders"), &json!("1")));
     assert_eq!(s.get("/v1/shop/stock").await.text().await.unwrap(), "6");
+    // With one namespace, too, it is told where.
+    let alone = json!({"namespaces": {
+        "orders": {"operations": [{"op": "put", "key": "1", "value": "", "if_absent": true}]},
+    }});
+    let document = problem(s.post("/v1/_tx", &alone).await, 412, "precondition_failed").await;
+    assert_eq!((&document["namespace"], &document["key"]), (&json!("orders"), &json!("1")));
 }
 
 #[tokio::test]

@@ -31,24 +31,25 @@ impl StorageClient {
     /// # Errors
     /// As [`StorageClient::begin`].
     pub async fn begin_with(&self, options: TransactionOptions) -> Result<Transaction> {
-        let owner = self.lock_owner();
-        self.begin_as(options, &owner).await
+        self.begin_as(options, &self.lock_owner(options)).await
     }
 
-    fn lock_owner(&self) -> LockOwner {
-        self.locks().owner("transaction")
+    /// Who takes the locks of a transaction, where it takes any.
+    fn lock_owner(&self, options: TransactionOptions) -> Option<LockOwner> {
+        options.locks.map(|_| self.locks().owner("transaction"))
     }
 
     async fn begin_as(
         &self,
         options: TransactionOptions,
-        owner: &LockOwner,
+        owner: &Option<LockOwner>,
     ) -> Result<Transaction> {
         let view = self.view().await?;
         let transaction = Transaction::begin(Arc::clone(&view.backend));
         let locking = options
             .locks
-            .map(|options| Arc::new(Locking::new(self.locks().clone(), owner.clone(), options)));
+            .zip(owner.clone())
+            .map(|(options, owner)| Arc::new(Locking::new(self.locks().clone(), owner, options)));
         Ok(view.named(transaction)?.of_client(self.clone(), self.name(), view, locking))
     }
 
@@ -74,7 +75,8 @@ impl StorageClient {
         match parts.as_slice() {
             [part] if part.listed.is_empty() && views[0].capabilities.atomic_batch => {
                 let results = transaction::batch(&*views[0].backend, part.operations.clone()).await;
-                Ok(vec![views[0].named(results)?])
+                let named = views[0].named(results);
+                Ok(vec![named.map_err(|error| error.with_namespace(&part.namespace))?])
             }
             _ => transaction::commit(backends.zip(parts).collect()).await,
         }
@@ -123,7 +125,7 @@ impl StorageClient {
         options: TransactionOptions,
         mut attempt: impl for<'t> FnMut(&'t mut Transaction) -> Attempt<'t, T>,
     ) -> Result<T> {
-        let owner = self.lock_owner();
+        let owner = self.lock_owner(options);
         let mut attempts = 1;
         loop {
             let mut transaction = self.begin_as(options, &owner).await?;
