@@ -32,7 +32,8 @@ impl TransactionEngine for BrokenEngine {
                     .iter()
                     .map(|part| TransactionPart { operations: Vec::new(), ..part.clone() });
                 self.inner.commit(listed.collect()).await?;
-                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                // Long enough for every other racer to list and to be checked meanwhile.
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 parts.iter_mut().for_each(|part| part.listed.clear());
             }
             Fault::PartsApart => {
