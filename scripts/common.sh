@@ -52,7 +52,8 @@ need_backends() {
     # Debian's RocksDB links in seconds; building one takes a quarter of an hour.
     if [ -z "${ROCKSDB_LIB_DIR:-}" ]; then
         need_library librocksdb.so librocksdb-dev
-        need_library 'libclang*.so*' libclang-dev
+        # libclang-cpp is another library.
+        need_library 'libclang[.-][0-9s]*' libclang-dev
         local library
         library="$(find /usr/lib /usr/local/lib -name librocksdb.so -print -quit 2>/dev/null)"
         export ROCKSDB_LIB_DIR="${library%/*}"
