@@ -65,6 +65,9 @@ impl Maintenance {
     }
 
     async fn maintain(&self, client: &StorageClient) {
+        if let Err(error) = client.settle_transactions().await {
+            tracing::warn!(%error, "a committed transaction waits for a backend");
+        }
         let done = match client.maintain().await {
             Ok(done) => done,
             Err(error) => {

@@ -26,7 +26,7 @@ mod checks;
 mod conditions;
 mod context;
 mod expiry;
-mod history;
+pub(crate) mod history;
 mod keys;
 mod listing;
 mod metadata;

@@ -41,6 +41,8 @@ pub use catalog::{Catalog, NamespaceRecord};
 pub use entry::{Copies, Entry, Moving, Writing};
 pub use figures::{CopyCounts, CopyFigures};
 
+pub(crate) use copies::together;
+
 /// Time after which a move of another process counts as given up, in milliseconds.
 pub const MOVE_LEASE_MS: u64 = 30_000;
 

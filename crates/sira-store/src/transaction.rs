@@ -10,6 +10,7 @@
 
 mod engine;
 mod locking;
+mod log;
 mod scope;
 
 use std::any::Any;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 pub use engine::{ListedKeys, PartResults, PreparedPart, TransactionEngine, TransactionPart};
+pub use log::{TransactionFigures, TransactionLog};
 pub use scope::Scope;
 
 pub(crate) use engine::{check_parts, commit};
@@ -104,7 +106,8 @@ impl Transaction {
     /// [`StorageError::Unsupported`] where the backend has not both.
     pub fn begin(backend: Arc<dyn StorageBackend>) -> Result<Self> {
         let capabilities = backend.capabilities();
-        if !(capabilities.atomic_batch && capabilities.conditional) {
+        let one_step = capabilities.atomic_batch && capabilities.conditional;
+        if !one_step && backend.transaction_engine().is_none() {
             return Err(StorageError::unsupported(format!(
                 "{} does not check and write several objects as one step; a namespace with \
                  transactions lies on one engine with atomic batches, and is direct where there is \
@@ -234,7 +237,10 @@ impl Transaction {
                 locking.lock(namespace, key, LockMode::Exclusive).await?;
             }
         }
-        let alone = scopes.len() == 1 && !scopes.iter().any(Scope::has_listed);
+        let alone = match scopes.as_slice() {
+            [scope] => !scope.has_listed() && scope.backend.capabilities().atomic_batch,
+            _ => false,
+        };
         let (parts, _held): (Vec<_>, Vec<_>) = scopes.into_iter().map(Scope::into_part).unzip();
         let names: Vec<(String, Vec<String>)> = parts
             .iter()

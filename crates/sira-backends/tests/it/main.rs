@@ -51,4 +51,6 @@ mod support;
 mod tls;
 #[cfg(all(feature = "redis", feature = "postgres", feature = "object-store"))]
 mod toxiproxy;
+#[cfg(all(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod transaction_log;
 mod transactions;

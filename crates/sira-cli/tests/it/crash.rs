@@ -127,3 +127,92 @@ fn nothing_acknowledged_is_lost_when_the_server_is_killed() {
     }
     assert!(by_http.len() > 50 && by_resp.len() > 50, "{} {}", by_http.len(), by_resp.len());
 }
+
+/// Two namespaces on different backends.
+const APART: &str = r#"
+[storage.backends.files]
+type = "filesystem"
+path = "FILES"
+[namespaces.near]
+backends = ["embedded"]
+[namespaces.far]
+backends = ["files"]
+"#;
+
+/// Commits transactions that write the same keys in both namespaces.
+fn transact(address: &str, first: u64, stop: &AtomicBool) -> Acknowledged {
+    let mut acknowledged = Vec::new();
+    for n in first.. {
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
+        let put = |key: String| {
+            let value = format!("{n:0>width$}", width = 1 + (n % 997) as usize);
+            serde_json::json!({ "op": "put", "key": key, "value": value })
+        };
+        let last = format!("last:{}", first % 1_000_000);
+        let part = serde_json::json!({ "operations": [put(format!("{n:012}")), put(last)] });
+        let body = serde_json::json!({ "namespaces": { "near": part, "far": part } }).to_string();
+        match http_to(address, "POST", "/v1/_tx", body.as_bytes()) {
+            Ok((200, _)) => acknowledged.push(n),
+            Ok((status, body)) => panic!("{status}: {}", String::from_utf8_lossy(&body)),
+            // The server is gone; whether this one was committed is unknown.
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "tests run on the system's own clock and threads")]
+fn transactions_over_two_backends_are_whole_when_the_server_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sira.toml");
+    let files = folder.path().join("files");
+    std::fs::write(&config, APART.replace("FILES", files.to_str().unwrap())).unwrap();
+    let mut acknowledged: Acknowledged = Vec::new();
+    for round in 0..=ROUNDS {
+        let server = Server::start_with(&folder.path().join("root"), |command| {
+            command.arg("--config").arg(&config);
+        });
+        let get = |namespace: &str, key: &str| {
+            let (status, body) = http(&server, "GET", &format!("/v1/{namespace}/{key}"), b"");
+            (status == 200).then_some(body)
+        };
+        let keys = |namespace: &str| {
+            let path = format!("/v1/{namespace}?limit=10000");
+            let (status, body) = http(&server, "GET", &path, b"");
+            assert_eq!(status, 200);
+            let page: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(page["has_more"], false);
+            let names = page["entries"].as_array().unwrap().iter();
+            names.map(|entry| entry["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (near, far) = (keys("near"), keys("far"));
+        assert_eq!(near, far, "round {round}");
+        let lasts = near.iter().filter(|key| key.starts_with("last:"));
+        for key in lasts.chain(near.iter().rev().take(20)) {
+            assert_eq!(get("near", key), get("far", key), "round {round}: {key}");
+        }
+        for n in &acknowledged {
+            assert!(near.binary_search(&format!("{n:012}")).is_ok(), "round {round}: {n}");
+        }
+        if round == ROUNDS {
+            break;
+        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (stop, server) = (&stop, &server);
+            let address = server.http.trim_start_matches("http://");
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| round * 1_000_000 + writer * 100_000)
+                .map(|first| scope.spawn(move || transact(address, first, stop)))
+                .collect();
+            std::thread::sleep(Duration::from_millis(150 + 70 * round));
+            server.signal(rustix::process::Signal::KILL);
+            stop.store(true, Ordering::Release);
+            writers.into_iter().for_each(|writer| acknowledged.extend(writer.join().unwrap()));
+        });
+    }
+    assert!(acknowledged.len() > 20, "{}", acknowledged.len());
+}

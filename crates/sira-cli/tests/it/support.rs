@@ -218,8 +218,12 @@ pub fn http_to(
     body: &[u8],
 ) -> std::io::Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(address)?;
+    let json = match path.ends_with("/_tx") {
+        true => "Content-Type: application/json\r\n",
+        false => "",
+    };
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n{json}Connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;

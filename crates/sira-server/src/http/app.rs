@@ -251,6 +251,9 @@ impl App {
         }
         self.0.collector.write(&mut out);
         self.0.client.copy_figures().write(&mut out);
+        if let Some(log) = &self.0.client.plan().transaction_log {
+            log.figures().write(&mut out);
+        }
         self.0.monitor.write(&mut out);
         self.0.maintenance.write(&mut out);
         self.0.client.locks().figures().write(&mut out);

@@ -12,6 +12,7 @@ use crate::options::{CompressionType, Durability, EncryptionType};
 use crate::placement::Catalog;
 use crate::router::StorageRouter;
 use crate::seal::{Keyring, SealOptions};
+use crate::transaction::TransactionLog;
 
 /// What one namespace asks. The default asks nothing of its own.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +64,10 @@ pub struct StoragePlan {
     /// Where objects lie. Without one every namespace lies on one backend, and what a namespace
     /// stored before its backend was changed is not found there.
     pub catalog: Option<Catalog>,
+    /// Makes transactions possible over namespaces that lie on different backends, or are spread
+    /// over several. The same log goes from plan to plan. `None` leaves each transaction to one
+    /// engine.
+    pub transaction_log: Option<TransactionLog>,
     /// Keys of encrypted values.
     pub keyring: Arc<Keyring>,
     /// How values are sealed where neither the write nor the namespace says.

@@ -19,9 +19,9 @@ impl StorageClient {
     /// Begins a transaction in this namespace.
     ///
     /// # Errors
-    /// [`StorageError::Unsupported`] where the namespace's policy allows none: it lies on one engine
-    /// with atomic batches, and is direct where there is a catalog. [`StorageError::NotFound`] when no
-    /// backend is registered.
+    /// [`StorageError::Unsupported`] where the namespace lies on no engine with atomic batches and the
+    /// plan has no [log](super::StoragePlan::transaction_log) that makes transactions possible.
+    /// [`StorageError::NotFound`] when no backend is registered.
     pub async fn begin(&self) -> Result<Transaction> {
         self.begin_with(TransactionOptions::default()).await
     }
@@ -61,7 +61,7 @@ impl StorageClient {
     /// That of an operation which failed; nothing has changed then, but where the error is
     /// ambiguous. [`StorageError::InvalidInput`] for a namespace that is named twice;
     /// [`StorageError::Unsupported`] where the namespaces do not lie on one engine that has them in
-    /// one step.
+    /// one step, and the plan has no [log](super::StoragePlan::transaction_log).
     pub async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
         let mut views = Vec::with_capacity(parts.len());
         transaction::check_parts(&parts)?;
@@ -80,6 +80,24 @@ impl StorageClient {
             }
             _ => transaction::commit(backends.zip(parts).collect()).await,
         }
+    }
+
+    /// Opens the namespaces that committed transactions have written and whose backends do not hold
+    /// it yet, so that it is written to them although nobody uses them, and says how many there are.
+    /// To be called after the start, and now and then.
+    ///
+    /// # Errors
+    /// Those of the backends; then some namespaces are not open yet.
+    pub async fn settle_transactions(&self) -> Result<usize> {
+        let plan = self.plan();
+        let pending = plan.transaction_log.as_ref().map(|log| log.pending()).unwrap_or_default();
+        let mut failure = None;
+        for namespace in &pending {
+            if let Err(error) = self.shared.view(namespace).await {
+                failure = Some(error.with_namespace(&**namespace));
+            }
+        }
+        failure.map_or(Ok(pending.len()), Err)
     }
 
     /// Runs a transaction and commits it, again while other writers are faster, up to [`ATTEMPTS`]

@@ -76,6 +76,9 @@ impl View {
                 (backend, None, Some(placed))
             }
         };
+        if let Some(log) = &plan.transaction_log {
+            backend = log.around(namespace, backend);
+        }
         let seal = plan.seal_of(namespace);
         let cache = policy.cache.clone().filter(|_| may_cache);
         let cached = cache.is_some();

@@ -10,22 +10,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A transaction that was committed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Committed {
-    pub(super) number: u32,
+pub(crate) struct Committed {
+    pub(crate) number: u32,
     /// What each list held when it was read, which is before its own append.
-    pub(super) read: BTreeMap<usize, Vec<u32>>,
+    pub(crate) read: BTreeMap<usize, Vec<u32>>,
     /// Lists that it appended its number to.
-    pub(super) appended: BTreeSet<usize>,
+    pub(crate) appended: BTreeSet<usize>,
     /// Ticks of a clock when it began and when it was known to have been committed.
-    pub(super) begun: u64,
-    pub(super) ended: u64,
+    pub(crate) begun: u64,
+    pub(crate) ended: u64,
 }
 
 /// Checks a history against what the lists hold in the end.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check(
+pub(crate) fn check(
     history: &[Committed],
     lists: &BTreeMap<usize, Vec<u32>>,
 ) -> Result<(), String> {

@@ -23,6 +23,7 @@ pub(super) enum Need {
     Namespaces,
     Metadata,
     ExactVersions,
+    Transactions,
     TransactionEngine,
 }
 
@@ -46,6 +47,10 @@ impl Case {
                 Need::Namespaces => (capabilities.namespaces, "namespaces"),
                 Need::Metadata => (capabilities.metadata, "metadata"),
                 Need::ExactVersions => (capabilities.exact_versions, "exact_versions"),
+                Need::Transactions => {
+                    let one_step = capabilities.atomic_batch && capabilities.conditional;
+                    (one_step || backend.transaction_engine().is_some(), "transactions")
+                }
                 Need::TransactionEngine => {
                     (backend.transaction_engine().is_some(), "transaction_engine")
                 }
@@ -135,8 +140,8 @@ cases! {
     checks/demands [AtomicBatch, Conditional];
     checks/in_order [AtomicBatch, Conditional];
     checks/racing [AtomicBatch, Conditional];
-    transactions/whole [AtomicBatch, Conditional];
-    transactions/serializable [AtomicBatch, Conditional];
+    transactions/whole [Transactions];
+    transactions/serializable [Transactions];
     transactions/namespaces [TransactionEngine, Namespaces];
     transactions/apart [TransactionEngine, Namespaces];
     transactions/listed [TransactionEngine, List];

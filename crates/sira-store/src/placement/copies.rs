@@ -300,7 +300,7 @@ impl PlacedBackend {
 }
 
 /// Waits for some futures at once, and gives their answers in order.
-pub(super) async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(crate) async fn together<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
     type Slot<T, F> = (Pin<Box<F>>, Option<T>);
     let mut slots: Vec<Slot<T, _>> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|cx| {

@@ -99,6 +99,11 @@ pub trait TransactionEngine: Send + Sync + fmt::Debug {
     /// Tells engines apart: handles of the same engine have the same number.
     fn identity(&self) -> usize;
 
+    /// Whether a commit here may have parts that were prepared for the other engine.
+    fn covers(&self, other: &dyn TransactionEngine) -> bool {
+        self.identity() == other.identity()
+    }
+
     /// Runs the operations of all parts, which name each namespace once, as one step: what is listed
     /// and demanded holds and every write takes effect, or nothing does. Answers the operations of
     /// each part.
@@ -180,13 +185,14 @@ pub(crate) fn common<'b>(
             )));
         };
         match &common {
-            Some(first) if first.identity() != engine.identity() => {
+            Some(first) if first.covers(&*engine) => {}
+            // Whoever covers the first covers what that one does.
+            Some(first) if !engine.covers(&**first) => {
                 return Err(StorageError::unsupported(
                     "the namespaces lie on different engines; a transaction is on one",
                 ));
             }
-            Some(_) => {}
-            None => common = Some(engine),
+            _ => common = Some(engine),
         }
     }
     common.ok_or_else(|| StorageError::invalid_input("a transaction has at least one namespace"))

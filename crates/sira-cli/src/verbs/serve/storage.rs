@@ -15,6 +15,7 @@ use sira_store::layers::Layers;
 use sira_store::placement::Catalog;
 use sira_store::router::StatsRecorder;
 use sira_store::seal::SealOptions;
+use sira_store::transaction::TransactionLog;
 use sira_store::{Result, Retry, StorageBackend, StorageError};
 
 use super::absent::AbsentBackend;
@@ -31,6 +32,8 @@ pub struct Plane {
     recorder: Arc<StatsRecorder>,
     /// The backends that are open, with the settings that they were opened with.
     pub(super) opened: BTreeMap<String, Opened>,
+    /// Of the transactions over several backends, once there are several.
+    transactions: tokio::sync::OnceCell<TransactionLog>,
     /// What is served by.
     pub(super) config: StorageConfig,
     /// Whether anything is served by it yet.
@@ -45,6 +48,7 @@ impl Plane {
             env: Arc::new(SystemEnv),
             recorder: Arc::default(),
             opened: BTreeMap::new(),
+            transactions: tokio::sync::OnceCell::new(),
             config: StorageConfig::default(),
             serves: false,
         }
@@ -69,6 +73,9 @@ impl Plane {
         }
         let plan = self.plan(config, &opened).await?;
         self.storage.apply(plan)?;
+        if let Err(error) = self.storage.client.settle_transactions().await {
+            tracing::warn!(%error, "a committed transaction waits for a backend");
+        }
         self.storage.maintenance.apply(config.maintenance_interval);
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
@@ -128,6 +135,7 @@ impl Plane {
             leaving: BTreeSet::new(),
             router: places.then(|| Arc::new(router)),
             catalog: places.then_some(catalog),
+            transaction_log: if places { Some(self.transactions().await?) } else { None },
             keyring,
             seal: SealOptions {
                 compression: config.compression,
@@ -149,6 +157,13 @@ impl Plane {
             }
             name => Catalog::new(self.backend(opened, name)?),
         }
+    }
+
+    /// The log of transactions over several backends, which is opened once.
+    async fn transactions(&self) -> Result<TransactionLog> {
+        let (engine, env) = (self.storage.embedded(), Arc::clone(&self.env));
+        let open = || TransactionLog::open(engine, env);
+        self.transactions.get_or_try_init(open).await.cloned()
     }
 
     /// Whether something stands in for a backend that could not be opened.
