@@ -12,13 +12,15 @@ mod fetch;
 mod snapshot;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use parking_lot::Mutex;
 use sira_store::client::OpenNamespace;
-use sira_store::{Result, StorageClient};
+use sira_store::transaction::TransactionPart;
+use sira_store::{BatchOperation, Result, StorageClient, StorageError};
 
 use super::shared::namespace_name;
 
@@ -43,6 +45,23 @@ impl Away {
 
     async fn open(&self, database: u8) -> Result<OpenNamespace> {
         self.client.namespace(&namespace_name(database.into())).open().await
+    }
+
+    /// Runs operations of several databases, or of one whose engine has no atomic batches, as one
+    /// step.
+    async fn commit(&self, parts: BTreeMap<u8, Vec<BatchOperation>>) -> Result<()> {
+        if self.client.plan().transaction_log.is_none() {
+            return Err(StorageError::unsupported(
+                "this takes one step over several keys, for which their database lies `direct` on one \
+                 engine with atomic batches, or the server has a log of transactions",
+            ));
+        }
+        let parts = parts.into_iter().map(|(database, operations)| TransactionPart {
+            namespace: namespace_name(database.into()),
+            operations,
+            listed: Vec::new(),
+        });
+        self.client.commit(parts.collect()).await.map(drop)
     }
 }
 

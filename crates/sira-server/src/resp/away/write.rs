@@ -1,6 +1,6 @@
 //! Writing what a command has staged, on the condition that what it read still holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use sira_store::embedded::StoredObject;
@@ -26,11 +26,6 @@ pub(super) async fn write(shared: &Shared, snapshot: &Snapshot) -> Result<Writte
         return Ok(Written::Done(0));
     };
     let database = *database;
-    if snapshot.staged.keys().any(|(other, _)| *other != database) {
-        return Err(StorageError::unsupported(
-            "databases with policies of their own cannot be written to as one step",
-        ));
-    }
     let held: Vec<&Key> = match snapshot.holds_reads {
         true => snapshot.found.keys().filter(|key| !snapshot.staged.contains_key(*key)).collect(),
         false => Vec::new(),
@@ -42,29 +37,33 @@ pub(super) async fn write(shared: &Shared, snapshot: &Snapshot) -> Result<Writte
     {
         return one(backend, snapshot, key, object.as_ref()).await;
     }
-    let capabilities = backend.capabilities();
-    let keys = snapshot.staged.len() + held.len();
-    if !capabilities.atomic_batch || held.iter().any(|(other, _)| *other != database) {
-        return Err(StorageError::unsupported(format!(
-            "this takes one step over {keys} keys, which the database's policy does not allow: it \
-             must be `direct` on one engine with atomic batches"
-        )));
-    }
-    let mut operations = Vec::with_capacity(keys);
+    let mut parts: BTreeMap<u8, Vec<BatchOperation>> = BTreeMap::new();
     for (key, object) in &snapshot.staged {
-        change(&mut operations, snapshot, key, object.as_ref())?;
+        change(parts.entry(key.0).or_default(), snapshot, key, object.as_ref())?;
     }
     for key in held {
         if let Some(found) = snapshot.found.get(key) {
-            hold(&mut operations, key, found.object.as_ref());
+            hold(parts.entry(key.0).or_default(), key, found.object.as_ref());
         }
     }
-    for result in backend.batch(operations).await? {
-        if let BatchResult::Error(error) = result {
-            return overtaken(error);
+    let done = Written::Done(snapshot.staged.len());
+    match parts.remove(&database) {
+        Some(operations) if parts.is_empty() && backend.capabilities().atomic_batch => {
+            for result in backend.batch(operations).await? {
+                if let BatchResult::Error(error) = result {
+                    return overtaken(error);
+                }
+            }
+            Ok(done)
+        }
+        operations => {
+            parts.extend(operations.map(|operations| (database, operations)));
+            match shared.away.commit(parts).await {
+                Ok(()) => Ok(done),
+                Err(error) => overtaken(error),
+            }
         }
     }
-    Ok(Written::Done(snapshot.staged.len()))
 }
 
 /// Keys that are written, for those who take turns.

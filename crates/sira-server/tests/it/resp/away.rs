@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::placement::Catalog;
+use sira_store::transaction::TransactionLog;
 use sira_store::{
     Bytes, Capabilities, Condition, EmbeddedBackend, MemoryBackend, Object, ReadOptions, Result,
     StorageBackend, StorageOptions, Version,
@@ -275,6 +276,74 @@ fn a_command_that_is_overtaken_begins_again_and_a_refused_transaction_does_not()
     assert!(backend.done.load(Ordering::Relaxed));
     assert_eq!(client.text("GET n"), "$2\r\n11\r\n");
     assert_eq!(client.text("GET a"), "$-1\r\n");
+}
+
+/// Databases 6 and 7 on backends of their own, with a log of transactions on the engine.
+fn apart(door: &Door) {
+    let mut plan = StoragePlan::default();
+    for (name, database) in [("one", "db6"), ("two", "db7")] {
+        plan.backends.insert(name.to_owned(), Arc::new(MemoryBackend::new(64 << 20)));
+        plan.namespaces.insert(database.to_owned(), NamespacePolicy::on(name));
+    }
+    let engine = || Arc::new(EmbeddedBackend::new(Arc::clone(&door.storage.engine)));
+    plan.catalog = Some(Catalog::new(engine()).unwrap());
+    let log = TransactionLog::open(engine(), Arc::clone(door.storage.engine.env()));
+    plan.transaction_log = Some(door.block_on(log).unwrap());
+    door.storage.apply(plan).unwrap();
+}
+
+#[test]
+fn a_step_over_several_databases_is_one_where_there_is_a_log() {
+    let door = Door::open(|_| {});
+    apart(&door);
+    let mut client = door.client();
+    client.run("SELECT 6");
+    assert_eq!(client.text("MSET a 1 b 2"), "+OK\r\n");
+    assert_eq!(client.text("MSETNX b 1 c 2"), ":0\r\n");
+    assert_eq!(client.text("RENAME b c"), "+OK\r\n");
+    assert_eq!(client.text("MGET a b c"), "*3\r\n$1\r\n1\r\n$-1\r\n$1\r\n2\r\n");
+    // The third database lies on the engine.
+    for line in ["MULTI", "INCR a", "SELECT 7", "SET a seven", "SELECT 0", "SET a zero"] {
+        client.run(line);
+    }
+    assert_eq!(client.text("EXEC"), "*5\r\n:2\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+    for (database, value) in [("0", "zero"), ("7", "seven"), ("6", "2")] {
+        client.run(&format!("SELECT {database}"));
+        assert_eq!(client.text("GET a"), format!("${}\r\n{value}\r\n", value.len()));
+    }
+    let committed = door.storage.client.plan().transaction_log.as_ref().unwrap().figures();
+    assert_eq!(committed.committed, 3, "{committed:?}");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "clients are threads")]
+fn what_was_watched_in_another_database_holds() {
+    const CLIENTS: usize = 4;
+    const EACH: usize = 25;
+    let door = Door::open(|_| {});
+    apart(&door);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = door.client();
+                let mut done = 0;
+                while done < EACH {
+                    for line in ["SELECT 6", "WATCH n", "SELECT 7", "WATCH n", "MULTI"] {
+                        client.run(line);
+                    }
+                    for line in ["APPEND n x", "SELECT 6", "APPEND n x"] {
+                        client.run(line);
+                    }
+                    done += usize::from(client.text("EXEC") != "*-1\r\n");
+                }
+            });
+        }
+    });
+    let mut client = door.client();
+    for database in ["6", "7"] {
+        client.run(&format!("SELECT {database}"));
+        assert_eq!(number(&mut client, "STRLEN n"), (CLIENTS * EACH) as i64);
+    }
 }
 
 /// Stops the writers whatever becomes of the test.

@@ -17,7 +17,7 @@ use crate::error::{Result, StorageError};
 use crate::memory::MemoryBackend;
 use crate::options::{Condition, StorageOptions};
 use crate::transaction::log::TransactionLog;
-use crate::transaction::{Transaction, TransactionEngine, TransactionPart};
+use crate::transaction::{PreparedPart, Transaction, TransactionEngine, TransactionPart};
 use crate::version::Version;
 
 /// A store that takes no writes while it is held, and knows no batches.
@@ -243,26 +243,41 @@ async fn a_removal_and_an_expiry_replace_what_was_there() {
     assert_eq!(store.inner.list_keys("", 9).await.unwrap(), Vec::<String>::new());
 }
 
-/// An engine whose commits may have happened.
+/// What comes of commits on the log's engine.
+#[derive(Debug, Clone, Copy)]
+enum Commits {
+    /// They are answered long after they took effect.
+    Late,
+    /// Nobody knows whether they took effect.
+    Unsure,
+}
+
 #[derive(Debug)]
-struct Unsure(Arc<dyn TransactionEngine>);
+struct OddEngine(Arc<dyn TransactionEngine>, Commits);
 
 #[async_trait]
-impl TransactionEngine for Unsure {
+impl TransactionEngine for OddEngine {
     fn identity(&self) -> usize {
         self.0.identity()
     }
 
-    async fn commit(&self, _: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
-        Err(StorageError::timeout("no answer came"))
+    async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
+        match self.1 {
+            Commits::Late => {
+                let results = self.0.commit(parts).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                results
+            }
+            Commits::Unsure => Err(StorageError::timeout("no answer came")),
+        }
     }
 }
 
 #[derive(Debug)]
-struct UnsureHome(MemoryBackend);
+struct OddHome(MemoryBackend, Commits);
 
 #[async_trait]
-impl StorageBackend for UnsureHome {
+impl StorageBackend for OddHome {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
@@ -284,13 +299,44 @@ impl StorageBackend for UnsureHome {
     }
 
     fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
-        Some(Arc::new(Unsure(self.0.transaction_engine()?)))
+        Some(Arc::new(OddEngine(self.0.transaction_engine()?, self.1)))
+    }
+
+    async fn prepare(&self, part: TransactionPart) -> Result<PreparedPart<'_>> {
+        self.0.prepare(part).await
     }
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_sees_what_is_written_on_the_logs_engine_sees_the_rest() {
+    let memory = MemoryBackend::with_env(1 << 20, env(1));
+    let home: Arc<dyn StorageBackend> = Arc::new(OddHome(memory.clone(), Commits::Late));
+    let log = TransactionLog::open(Arc::clone(&home), env(1)).await.unwrap();
+    let backend = log.around("n", Arc::new(Held::new(1)));
+    let part = |namespace: &str| TransactionPart {
+        namespace: namespace.to_owned(),
+        operations: vec![BatchOperation::Put {
+            key: "k".to_owned(),
+            value: "new".into(),
+            options: plain(),
+        }],
+        listed: vec![],
+    };
+    let parts = vec![(home, part("default")), (Arc::clone(&backend), part("n"))];
+    let commit = tokio::spawn(crate::transaction::commit(parts));
+    while memory.get("k").await.unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!commit.is_finished());
+    let seen = ListOptions::default();
+    assert_eq!(backend.list(seen).await.unwrap().entries.len(), 1);
+    assert_eq!(backend.get("k").await.unwrap().unwrap(), "new");
+    commit.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_may_have_been_committed_is_not_served() {
-    let home = Arc::new(UnsureHome(MemoryBackend::with_env(1 << 20, env(1))));
+    let home = Arc::new(OddHome(MemoryBackend::with_env(1 << 20, env(1)), Commits::Unsure));
     let log = TransactionLog::open(home, env(1)).await.unwrap();
     let backend = log.around("n", Arc::new(Held::new(1)));
     backend.put("k", "old".into(), plain()).await.unwrap();
