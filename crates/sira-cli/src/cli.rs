@@ -99,6 +99,8 @@ pub enum Verb {
     Cp(verbs::cp::CpArgs),
     /// Show figures of every backend of a server
     Stats,
+    /// Show how every backend of a server does
+    Health,
     /// Say where objects lie and go, and why
     #[command(subcommand)]
     Route(verbs::route::RouteVerb),

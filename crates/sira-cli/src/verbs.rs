@@ -6,6 +6,7 @@ pub mod cp;
 pub mod doctor;
 pub mod documents;
 pub mod get;
+pub mod health;
 pub mod local;
 pub mod lock;
 pub mod log;
