@@ -101,6 +101,8 @@ pub enum Verb {
     Stats,
     /// Show how every backend of a server does
     Health,
+    /// Say what a server's figures advise
+    Advise(verbs::advise::AdviseArgs),
     /// Say where objects lie and go, and why
     #[command(subcommand)]
     Route(verbs::route::RouteVerb),

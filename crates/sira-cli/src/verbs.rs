@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+pub mod advise;
 pub mod bench;
 pub mod config;
 pub mod cp;

@@ -157,7 +157,7 @@ impl Notifier {
             for (target, queue) in targets.into_iter().zip(queues) {
                 let (notifier, env) = (Arc::clone(&self), Arc::clone(&env));
                 served.spawn(async move {
-                    let url = target.url.clone();
+                    let url = target.origin();
                     match Door::new(target, env) {
                         Ok(door) => notifier.serve(&door, &queue).await,
                         Err(error) => tracing::error!(url, %error, "nobody is notified there"),
@@ -188,14 +188,13 @@ impl Notifier {
                     up), and changes that were `dropped` because too many waited.";
         out.family("sira_notifications_total", Kind::Counter, help);
         for (target, queue) in targets.iter().zip(&*queues) {
-            let outcomes = &queue.outcomes;
+            let (outcomes, origin) = (&queue.outcomes, target.origin());
             for (outcome, count) in [
                 ("sent", &outcomes.sent),
                 ("failed", &outcomes.failed),
                 ("dropped", &outcomes.dropped),
             ] {
-                let labels =
-                    [("target", target.name()), ("url", target.url.as_str()), ("outcome", outcome)];
+                let labels = [("target", target.name()), ("url", &origin), ("outcome", outcome)];
                 out.sample(&labels, count.load(Ordering::Relaxed) as f64);
             }
         }

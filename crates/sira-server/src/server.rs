@@ -77,8 +77,8 @@ impl Server {
             .run(storage.client.clone(), Arc::clone(&storage.collector));
         let maintained =
             Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
-        let looked_at = Arc::clone(&storage.health)
-            .run(storage.client.clone(), Arc::clone(&storage.collector));
+        let looked_at =
+            Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
         let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
         let tasks = [
             Task(tokio::spawn(watched)),

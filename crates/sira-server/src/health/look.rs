@@ -7,7 +7,8 @@ use sira_store::env::Env;
 use sira_store::health::{
     Baseline, Check, Deviation, HealthOptions, backup, capacity, connection, integrity, performance,
 };
-use sira_store::layers::metrics::{Figures, HistogramSnapshot};
+use sira_store::layers::metrics::Figures;
+use sira_store::layers::metrics::histogram::HistogramSnapshot;
 use sira_store::layers::{MetricsCollector, OperationKind};
 use sira_store::{HealthStatus, StorageBackend, StorageClient, StorageStats};
 use tokio::task::JoinSet;

@@ -151,9 +151,5 @@ async fn scrub_objects(
         _ => ScrubCursor::default(),
     };
     let step = client.scrub(backend, &from, bytes).await?;
-    Ok(Step {
-        bytes: step.bytes,
-        damaged: step.damaged,
-        next: step.next.map(ScrubPlace::Objects),
-    })
+    Ok(Step { bytes: step.bytes, damaged: step.damaged, next: step.next.map(ScrubPlace::Objects) })
 }

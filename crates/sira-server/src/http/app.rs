@@ -69,7 +69,8 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, monitor, health, notifier, maintenance, .. } = storage;
+        let Storage { engine, client, collector, monitor, health, notifier, maintenance, .. } =
+            storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {

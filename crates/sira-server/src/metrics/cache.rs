@@ -28,12 +28,9 @@ const FAMILIES: [Family; 6] = [
     ("sira_cache_memory_bytes_max", Kind::Gauge, "Most bytes that they may take.", |stats| {
         stats.memory_bytes_max
     }),
-    (
-        "sira_cache_write_back_bytes",
-        Kind::Gauge,
-        "Bytes of writes that are kept back.",
-        |stats| stats.write_back_bytes,
-    ),
+    ("sira_cache_write_back_bytes", Kind::Gauge, "Bytes of writes that are kept back.", |stats| {
+        stats.write_back_bytes
+    }),
     (
         "sira_cache_write_back_lost_total",
         Kind::Counter,

@@ -48,9 +48,8 @@ pub(super) async fn serve(door: &Door, queue: &Queue, firing: &(dyn Fn() -> Vec<
     let mut over: Vec<Alert> = Vec::new();
     loop {
         while let Some(alert) = queue.take() {
-            let is_same = |other: &Alert| {
-                (other.key(), other.severity) == (alert.key(), alert.severity)
-            };
+            let is_same =
+                |other: &Alert| (other.key(), other.severity) == (alert.key(), alert.severity);
             // What fires again is not over.
             over.retain(|other| !is_same(other));
             if !alert.is_firing {
@@ -72,6 +71,7 @@ pub(super) async fn serve(door: &Door, queue: &Queue, firing: &(dyn Fn() -> Vec<
             }
             Err(error) => {
                 queue.outcomes.failed.fetch_add(1, Ordering::Relaxed);
+                let url = door.target.origin();
                 tracing::warn!(url, %error, "Alertmanager is not told; it is tried again");
                 if !error.is_temporary {
                     over.clear();

@@ -66,6 +66,12 @@ impl NotifyTarget {
             NotifyKind::Alertmanager => "alertmanager",
         }
     }
+
+    /// The address without its path, which may hold a secret.
+    pub(super) fn origin(&self) -> String {
+        let url = reqwest::Url::parse(&self.url);
+        url.map_or_else(|_| "no address".to_owned(), |url| url.origin().ascii_serialization())
+    }
 }
 
 /// A target with what reaches it.
@@ -126,10 +132,9 @@ impl Door {
         }
         let answer = request.send().await.map_err(|error| {
             let error = error.without_url();
-            let causes = std::iter::successors(
-                Some(&error as &dyn std::error::Error),
-                |error| error.source(),
-            );
+            let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| {
+                error.source()
+            });
             let texts: Vec<String> = causes.map(ToString::to_string).collect();
             Refused::temporary(texts.join(": "))
         })?;
@@ -137,8 +142,8 @@ impl Door {
         if status.is_success() {
             return Ok(());
         }
-        let is_temporary =
-            status.is_server_error() || matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429);
+        let is_temporary = status.is_server_error()
+            || matches!(status.as_u16(), 401 | 403 | 404 | 408 | 425 | 429);
         Err(Refused { is_temporary, reason: format!("answered {status}") })
     }
 }

@@ -70,7 +70,7 @@ async fn send(door: &Door, queue: &Queue, alert: &Alert) {
             }
             Err(error) => {
                 queue.outcomes.failed.fetch_add(1, Ordering::Relaxed);
-                let url = &door.target.url;
+                let url = door.target.origin();
                 if attempt == ATTEMPTS || !error.is_temporary {
                     let alert = &alert.name;
                     tracing::error!(url, %error, alert, "a webhook was not told of an alert");

@@ -65,7 +65,8 @@ impl StorageClient {
                     match namespace.get(&entry.key).await {
                         // It may have been removed since it was listed.
                         Ok(value) => {
-                            done.bytes += value.map_or(0, |it| it.len() as u64).max(OBJECT_BYTES_MIN);
+                            done.bytes +=
+                                value.map_or(0, |it| it.len() as u64).max(OBJECT_BYTES_MIN);
                             done.objects += 1;
                         }
                         Err(StorageError::Corrupt(_)) => {

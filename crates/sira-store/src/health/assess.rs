@@ -111,10 +111,7 @@ pub fn connection(
 /// Whether operations take as long as they usually do; the worst of them counts. Each is named, with
 /// its time now in milliseconds and how that compares.
 #[must_use]
-pub fn performance(
-    options: &HealthOptions,
-    windows: &[(&str, f64, Option<Deviation>)],
-) -> Verdict {
+pub fn performance(options: &HealthOptions, windows: &[(&str, f64, Option<Deviation>)]) -> Verdict {
     let mut worst = Verdict::new(HealthState::Healthy, "too few operations to tell");
     for (what, now_ms, deviation) in windows {
         let verdict = match deviation {
@@ -132,7 +129,9 @@ pub fn performance(
                 };
                 Verdict::new(
                     state,
-                    format!("{what} take {now_ms:.2} ms, {factor:.1} times the usual {usual_ms:.2} ms"),
+                    format!(
+                        "{what} take {now_ms:.2} ms, {factor:.1} times the usual {usual_ms:.2} ms"
+                    ),
                 )
             }
         };
@@ -158,8 +157,7 @@ pub fn capacity(
         return Verdict::new(HealthState::Healthy, "it does not tell how much room it has");
     };
     let size = stats.used_bytes.saturating_add(available);
-    let percent =
-        if size == 0 { 0.0 } else { 100.0 - available as f64 / size as f64 * 100.0 };
+    let percent = if size == 0 { 0.0 } else { 100.0 - available as f64 / size as f64 * 100.0 };
     let mut message = format!("{percent:.1}% in use");
     let mut state = by(percent, options.used_percent_warning, options.used_percent_critical);
     if let Some(days) = forecast.and_then(|forecast| forecast.days_until_full) {

@@ -63,11 +63,7 @@ impl Baseline {
             self.windows.iter().map(|window| (f64::from(*window) - middle).abs()).collect();
         let spread = (median(&mut distances) * MAD_TO_SIGMA).max(SPREAD_MIN);
         let distance = logarithm(window_ms) - middle;
-        Some(Deviation {
-            usual_ms: middle.exp(),
-            factor: distance.exp(),
-            score: distance / spread,
-        })
+        Some(Deviation { usual_ms: middle.exp(), factor: distance.exp(), score: distance / spread })
     }
 
     /// Learns a window.

@@ -182,11 +182,8 @@ fn bounds_of_every_check() {
         available_bytes: Some(available),
         ..StorageStats::default()
     };
-    let full_in = |days| Forecast {
-        bytes_per_day: 1.0,
-        days_until_full: Some(days),
-        days_watched: 9.0,
-    };
+    let full_in =
+        |days| Forecast { bytes_per_day: 1.0, days_until_full: Some(days), days_watched: 9.0 };
     let state = |used, forecast: Option<f64>| {
         let (stats, forecast) = (stats(used, 100 - used), forecast.map(full_in));
         capacity(&options, Some(&stats), forecast.as_ref()).state

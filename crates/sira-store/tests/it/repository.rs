@@ -249,7 +249,7 @@ async fn what_is_taken_is_refused_and_nothing_changes() {
 async fn racing_updates_lose_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::open(folder.path(), EngineOptions::default()).unwrap();
-    let embedded = over(Arc::new(EmbeddedBackend::new(engine).unwrap()));
+    let embedded = over(Arc::new(EmbeddedBackend::new(engine)));
     for client in [memory(), embedded, over(Poor::new(false, 0))] {
         let has_transactions = client.begin().await.is_ok();
         let notes: Repository<Note> = Repository::new(client.clone()).unwrap();
