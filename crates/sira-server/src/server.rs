@@ -147,6 +147,7 @@ impl Server {
             tracing::warn!("requests were still under way after {grace:?} and were cut off");
         }
         self.app.syncs().close().await;
+        self.app.health().close().await;
         resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {

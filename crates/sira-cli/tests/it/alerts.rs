@@ -59,7 +59,11 @@ fn damage_fires_in_prometheus_and_is_told_to_alertmanager() {
          [[storage.monitoring.notify]]\ntype = \"alertmanager\"\nurl = \"{alertmanager}\"\n"
     );
     fs::write(&file, config).unwrap();
-    let start = || Server::start_with(&root, |it| drop(it.arg("--config").arg(&file)));
+    let start = || {
+        Server::start_with(&root, |it| {
+            it.arg("--config").arg(&file);
+        })
+    };
 
     let server = start();
     let value = folder.path().join("value");
@@ -82,6 +86,7 @@ fn damage_fires_in_prometheus_and_is_told_to_alertmanager() {
     let damaged = fs::OpenOptions::new().write(true).open(&segments[0]).unwrap();
     damaged.write_all_at(b"damage", (2 << 20) + 1000).unwrap();
 
+    let begun = sira_server::timestamp::timestamp(SystemEnv.now_ms());
     let server = start();
     let address = server.http.trim_start_matches("http://").to_owned();
     let name = format!("{:016x}", SystemEnv.random_u64());
@@ -109,7 +114,11 @@ fn damage_fires_in_prometheus_and_is_told_to_alertmanager() {
         alerts.into_iter().find(|it| it["labels"]["alertname"] == alertname && is_right(it))
     };
     let told = until("the alert in Alertmanager", || {
-        in_alertmanager("SiraHealthIntegrity", &|it| it["status"]["state"] == "active")
+        in_alertmanager("SiraHealthIntegrity", &|it| {
+            // Those of the past are others.
+            let since = it["startsAt"].as_str().unwrap_or_default();
+            it["status"]["state"] == "active" && since.get(..19) >= begun.get(..19)
+        })
     });
     assert_eq!(told["labels"]["severity"], "critical");
     assert_eq!(told["annotations"]["runbook_url"], "docs/health.md#integrity");

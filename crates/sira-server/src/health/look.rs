@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use sira_store::env::Env;
 use sira_store::health::{
-    Baseline, Check, Deviation, HealthOptions, backup, capacity, connection, integrity, performance,
+    Baseline, Check, Deviation, HealthOptions, HealthState, Transition, backup, capacity,
+    connection, integrity, performance,
 };
 use sira_store::layers::metrics::Figures;
 use sira_store::layers::metrics::histogram::HistogramSnapshot;
@@ -13,7 +14,7 @@ use sira_store::layers::{MetricsCollector, OperationKind};
 use sira_store::{HealthStatus, StorageBackend, StorageClient, StorageStats};
 use tokio::task::JoinSet;
 
-use super::{Health, HealthSettings};
+use super::{Health, HealthSettings, Watched};
 
 /// Longest wait for a backend's answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
@@ -69,8 +70,19 @@ impl Health {
                 self.tell(&name, &changed);
             }
         }
-        let mut watched = self.watched.lock();
-        watched.retain(|name, _| plan.backends.contains_key(name));
+        let gone: Vec<(String, Watched)> = {
+            let mut watched = self.watched.lock();
+            watched.extract_if(.., |name, _| !plan.backends.contains_key(name)).collect()
+        };
+        for (name, watched) in gone {
+            for (check, report) in watched.health.checks() {
+                if report.state != HealthState::Healthy {
+                    let (from, to) = (report.state, HealthState::Healthy);
+                    let message = "the backend is no longer configured".to_owned();
+                    self.tell(&name, &Transition { check, from, to, message, at_ms: now_ms });
+                }
+            }
+        }
     }
 
     pub(super) fn marks(&self) -> Option<sira_store::health::BackupMarks> {
@@ -89,7 +101,7 @@ async fn ask(backend: &dyn StorageBackend, env: &dyn Env) -> Answer {
     Answer { status, took, stats: stats.and_then(Result::ok) }
 }
 
-impl super::Watched {
+impl Watched {
     /// Takes in what a look saw, and answers what has changed by it.
     fn take_in(
         &mut self,
@@ -99,7 +111,7 @@ impl super::Watched {
         marks: Option<sira_store::health::BackupMarks>,
         now_ms: u64,
         now: Duration,
-    ) -> Vec<sira_store::health::Transition> {
+    ) -> Vec<Transition> {
         let bounds = &settings.bounds;
         if let Some(stats) = answer.stats {
             self.kept.remembered.usage.record(now_ms, stats.used_bytes);

@@ -108,28 +108,40 @@ impl Health {
     /// Writes down what was learned, now and then.
     pub(super) async fn remember(&self) {
         let now_ms = self.engine.env().now_ms();
-        let due: Vec<(String, Kept)> = {
-            let mut watched = self.watched.lock();
-            let due = watched
-                .iter_mut()
-                .filter(|(_, watched)| now_ms.abs_diff(watched.kept.written_ms) >= WRITE_EVERY_MS);
-            due.map(|(name, watched)| {
-                (watched.kept.format, watched.kept.written_ms) = (FORMAT, now_ms);
-                (name.clone(), watched.kept.clone())
-            })
-            .collect()
+        let due: Vec<String> = {
+            let watched = self.watched.lock();
+            let is_due = |kept: &Kept| now_ms.abs_diff(kept.written_ms) >= WRITE_EVERY_MS;
+            let due = watched.iter().filter(|(_, watched)| is_due(&watched.kept));
+            due.map(|(name, _)| name.clone()).collect()
         };
+        let due = self.kept(|name| due.iter().any(|it| it == name));
         self.write_down(due).await;
     }
 
     /// Writes down what was learned of one backend at once.
     pub(super) async fn remember_now(&self, backend: &str) {
+        let kept = self.kept(|name| name == backend);
+        self.write_down(kept).await;
+    }
+
+    /// Writes down all that was learned, before the engine is closed.
+    pub async fn close(&self) {
+        let kept = self.kept(|_| true);
+        self.write_down(kept).await;
+    }
+
+    /// What is to be written down of these backends now.
+    fn kept(&self, which: impl Fn(&str) -> bool) -> Vec<(String, Kept)> {
         let now_ms = self.engine.env().now_ms();
-        let kept = self.watched.lock().get_mut(backend).map(|watched| {
-            (watched.kept.format, watched.kept.written_ms) = (FORMAT, now_ms);
-            watched.kept.clone()
-        });
-        self.write_down(kept.map(|kept| (backend.to_owned(), kept))).await;
+        let mut watched = self.watched.lock();
+        // What was not read yet must not be written over.
+        let chosen = watched.iter_mut().filter(|(name, it)| which(name) && it.is_recalled);
+        chosen
+            .map(|(name, watched)| {
+                (watched.kept.format, watched.kept.written_ms) = (FORMAT, now_ms);
+                (name.clone(), watched.kept.clone())
+            })
+            .collect()
     }
 
     async fn write_down(&self, all: impl IntoIterator<Item = (String, Kept)>) {

@@ -14,6 +14,13 @@ use crate::storage::EMBEDDED;
 /// Time between two steps.
 const STEP: Duration = Duration::from_millis(250);
 
+/// Time that a step of a backend beside the embedded engine stands for: each begins by asking which
+/// namespaces lie there.
+const STEP_OUTSIDE: Duration = Duration::from_secs(10);
+
+/// Longest time of a step, so that a backend that hangs does not keep others from theirs.
+const STEP_MAX: Duration = Duration::from_secs(60);
+
 /// Wait after a step that failed.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -65,11 +72,18 @@ impl Health {
         rate: u64,
     ) -> Option<Duration> {
         let place = self.scrub_place(settings, backend, rate)?;
-        let bytes = (rate as f64 * STEP.as_secs_f64()).ceil() as u64;
-        let step = match backend == EMBEDDED {
-            true => self.scrub_log(place, bytes).await,
-            false => scrub_objects(client, backend, place, bytes).await,
-        };
+        let is_embedded = backend == EMBEDDED;
+        let time = if is_embedded { STEP } else { STEP_OUTSIDE };
+        let bytes = (rate as f64 * time.as_secs_f64()).ceil() as u64;
+        let step = tokio::time::timeout(STEP_MAX, async {
+            match is_embedded {
+                true => self.scrub_log(place, bytes).await,
+                false => scrub_objects(client, backend, place, bytes).await,
+            }
+        });
+        let step = step.await.unwrap_or_else(|_| {
+            Err(StorageError::timeout(format!("a step of the scrub took {STEP_MAX:?}")))
+        });
         let step = match step {
             Ok(step) => step,
             Err(error) => {

@@ -112,7 +112,7 @@ pub fn connection(
 /// its time now in milliseconds and how that compares.
 #[must_use]
 pub fn performance(options: &HealthOptions, windows: &[(&str, f64, Option<Deviation>)]) -> Verdict {
-    let mut worst = Verdict::new(HealthState::Healthy, "too few operations to tell");
+    let mut worst: Option<Verdict> = None;
     for (what, now_ms, deviation) in windows {
         let verdict = match deviation {
             None => Verdict::new(
@@ -135,12 +135,11 @@ pub fn performance(options: &HealthOptions, windows: &[(&str, f64, Option<Deviat
                 )
             }
         };
-        let is_first = worst.state == HealthState::Healthy && worst.message.starts_with("too few");
-        if is_first || verdict.state > worst.state {
-            worst = verdict;
+        if worst.as_ref().is_none_or(|worst| verdict.state > worst.state) {
+            worst = Some(verdict);
         }
     }
-    worst
+    worst.unwrap_or_else(|| Verdict::new(HealthState::Healthy, "too few operations to tell"))
 }
 
 /// Whether a backend has room. What it does not tell is no worry.
