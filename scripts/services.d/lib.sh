@@ -13,7 +13,7 @@
 
 # The heaviest to install come first, so that they do not finish last.
 services=(minio etcd versitygw gcs otelcol toxiproxy cassandra opensearch mongo azurite
-    redis redis-cluster postgres mariadb)
+    redis redis-cluster postgres mariadb prometheus)
 
 # The port of each, counted from the base; more than one follow each other.
 declare -A first_port=(
@@ -31,6 +31,7 @@ declare -A first_port=(
     [gcs]=73 # without and with TLS
     [toxiproxy]=80
     [otelcol]=81
+    [prometheus]=82 # Prometheus, Alertmanager
 )
 
 services_dir="${SIRA_SERVICES_DIR:-$sira_cache/services}"
@@ -335,7 +336,7 @@ install_packages() {
         >"$services_dir/log/packages.log" 2>&1 || status=$?
     [ -z "$policy" ] || "${root[@]}" rm -f "$policy"
     if [ -d /run/systemd/system ]; then
-        for unit in redis-server postgresql mariadb; do
+        for unit in redis-server postgresql mariadb prometheus prometheus-alertmanager; do
             [[ " ${list[*]} " != *" $unit"* ]] ||
                 "${root[@]}" systemctl disable --now "$unit" >/dev/null 2>&1 || true
         done

@@ -99,6 +99,10 @@ pub enum Verb {
     Cp(verbs::cp::CpArgs),
     /// Show figures of every backend of a server
     Stats,
+    /// Show how every backend of a server does
+    Health,
+    /// Say what a server's figures advise
+    Advise(verbs::advise::AdviseArgs),
     /// Say where objects lie and go, and why
     #[command(subcommand)]
     Route(verbs::route::RouteVerb),

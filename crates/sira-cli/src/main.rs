@@ -50,6 +50,8 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Ls(args) => verbs::ls::run(&settings(&global)?, output, args),
         Verb::Rm(args) => verbs::rm::run(&settings(&global)?, output, args),
         Verb::Stats => verbs::stats::run(&settings(&global)?, output),
+        Verb::Advise(args) => verbs::advise::run(&settings(&global)?, output, &args),
+        Verb::Health => verbs::health::run(&settings(&global)?, output),
         Verb::Route(verb) => verbs::route::run(&settings(&global)?, output, verb),
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
         Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),

@@ -1,11 +1,13 @@
 //! The verbs, one a file.
 
+pub mod advise;
 pub mod bench;
 pub mod config;
 pub mod cp;
 pub mod doctor;
 pub mod documents;
 pub mod get;
+pub mod health;
 pub mod local;
 pub mod lock;
 pub mod log;

@@ -10,6 +10,7 @@ mod grow;
 mod mark;
 mod open;
 mod scan;
+mod scrub;
 mod segment;
 mod stream;
 mod turnstile;
@@ -32,6 +33,7 @@ use append::Prepared;
 pub use append::{Appended, Entry, Reservation};
 pub use open::{Damage, OpenReport, TornTail};
 pub use scan::{Found, RecordRef, SegmentBytes};
+pub use scrub::ScrubStep;
 pub use segment::{SEGMENT_START, Segment};
 pub use verify::{RepairReport, SegmentCopy, VerifyReport};
 

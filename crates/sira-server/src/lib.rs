@@ -6,17 +6,20 @@
 pub mod auth;
 pub mod config;
 pub mod error;
+pub mod health;
 pub mod http;
 pub mod limits;
 pub mod logging;
 pub mod maintenance;
 pub mod metrics;
 pub mod monitoring;
+pub mod notify;
 pub mod problem;
 pub mod resp;
 pub mod server;
 pub mod storage;
 pub mod telemetry;
+pub mod timestamp;
 
 pub use config::{LogFormat, Secret, ServerConfig};
 pub use error::ServerError;

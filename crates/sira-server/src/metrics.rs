@@ -1,5 +1,6 @@
 //! Counters of the front ends, and the Prometheus text they are shown in.
 
+pub mod cache;
 pub mod resp;
 
 use std::sync::Arc;

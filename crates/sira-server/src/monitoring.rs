@@ -1,17 +1,21 @@
 //! Watches the backends: slow operations, and alerts on latency, errors and room.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use sira_store::env::Env;
+use sira_store::health::HealthState;
 use sira_store::layers::metrics::Figures;
 use sira_store::layers::{MetricFamilies, MetricsCollector};
 use sira_store::{StorageClient, StorageStats};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::health::RUN_BOOK;
 use crate::metrics::Kind;
+use crate::notify::{self, Notifier};
 
 /// How often alerts are looked at where nothing says so.
 pub const INTERVAL: Duration = Duration::from_secs(30);
@@ -132,9 +136,22 @@ struct State {
 pub struct Monitor {
     options: watch::Sender<MonitoringOptions>,
     state: Mutex<State>,
+    told: OnceLock<Told>,
+}
+
+/// Who is told of alerts, and when.
+#[derive(Debug)]
+struct Told {
+    notifier: Arc<Notifier>,
+    env: Arc<dyn Env>,
 }
 
 impl Monitor {
+    /// Tells this notifier of alerts, besides the log; only the first call counts.
+    pub fn notify(&self, notifier: Arc<Notifier>, env: Arc<dyn Env>) {
+        let _ = self.told.set(Told { notifier, env });
+    }
+
     /// Watches by these options from now on.
     pub fn apply(&self, options: MonitoringOptions, collector: &MetricsCollector) {
         collector.set_slow_operation(options.slow_operation);
@@ -151,7 +168,7 @@ impl Monitor {
         loop {
             let options = changes.borrow_and_update().clone();
             if options.alerts.is_empty() {
-                *self.state.lock() = State::default();
+                self.look(&options.alerts, &BTreeMap::new(), &BTreeMap::new());
                 if changes.changed().await.is_err() {
                     return;
                 }
@@ -200,12 +217,43 @@ impl Monitor {
                     Some(value) => value > bound,
                     None => was && alert == Alert::StorageFull,
                 };
-                tell(alert, backend, was, is, value, bound);
+                self.tell(&key, was, is, value, bound);
                 firing.insert(key, is);
             }
         }
         state.ended.retain(|backend, _| figures.contains_key(backend));
-        state.firing = firing;
+        let before = std::mem::replace(&mut state.firing, firing);
+        for (key, _) in before.iter().filter(|(key, was)| **was && !state.firing.contains_key(key))
+        {
+            // Nobody asks any more.
+            self.tell(key, true, false, None, 0.0);
+        }
+    }
+
+    /// Tells that an alert fires or is over: in the log, and to those who are to be notified.
+    fn tell(&self, key: &(Alert, String), was: bool, is: bool, value: Option<f64>, bound: f64) {
+        let (alert, backend) = (key.0.name(), &key.1);
+        match (was, is) {
+            (false, true) => {
+                tracing::warn!(alert, backend, value, bound, "alert: beyond its bound")
+            }
+            (true, false) => tracing::info!(alert, backend, value, bound, "alert: over"),
+            _ => return,
+        }
+        let Some(Told { notifier, env }) = self.told.get() else { return };
+        let message = match value {
+            Some(value) => format!("{value:.2}, bound {bound:.2}"),
+            None => "no operations, or not watched any more".to_owned(),
+        };
+        notifier.tell(notify::Alert {
+            name: alert.to_owned(),
+            backend: backend.clone(),
+            severity: HealthState::Warning,
+            is_firing: is,
+            message,
+            at_ms: env.now_ms(),
+            run_book: format!("{RUN_BOOK}#{alert}"),
+        });
     }
 
     /// Writes which alerts fire.
@@ -220,15 +268,6 @@ impl Monitor {
             let labels = [("alert", alert.name()), ("backend", backend.as_str())];
             out.sample(&labels, f64::from(u8::from(*firing)));
         }
-    }
-}
-
-fn tell(alert: Alert, backend: &str, was: bool, is: bool, value: Option<f64>, bound: f64) {
-    let alert = alert.name();
-    match (was, is) {
-        (false, true) => tracing::warn!(alert, backend, value, bound, "alert: beyond its bound"),
-        (true, false) => tracing::info!(alert, backend, value, bound, "alert: over"),
-        _ => {}
     }
 }
 

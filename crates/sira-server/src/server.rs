@@ -30,7 +30,7 @@ pub struct Server {
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
     /// What watches the backends and keeps them tidy.
-    tasks: [Task; 2],
+    tasks: [Task; 4],
 }
 
 /// What a server counts, to be read again and again.
@@ -77,7 +77,15 @@ impl Server {
             .run(storage.client.clone(), Arc::clone(&storage.collector));
         let maintained =
             Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
-        let tasks = [Task(tokio::spawn(watched)), Task(tokio::spawn(maintained))];
+        let looked_at =
+            Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
+        let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
+        let tasks = [
+            Task(tokio::spawn(watched)),
+            Task(tokio::spawn(maintained)),
+            Task(tokio::spawn(looked_at)),
+            Task(tokio::spawn(notified)),
+        ];
         let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);
         app.add_metrics(Box::new(move |out| {
@@ -139,6 +147,7 @@ impl Server {
             tracing::warn!("requests were still under way after {grace:?} and were cut off");
         }
         self.app.syncs().close().await;
+        self.app.health().close().await;
         resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {

@@ -10,9 +10,11 @@ use sira_store::layers::{Layers, MetricsCollector};
 use sira_store::lock::LockManager;
 use sira_store::{Result, StorageBackend, StorageError};
 
+use crate::health::Health;
 use crate::limits::RESP_DATABASES;
 use crate::maintenance::Maintenance;
 use crate::monitoring::Monitor;
+use crate::notify::Notifier;
 use crate::resp::{Databases, namespace_name};
 
 /// Name of the embedded engine among the backends.
@@ -34,6 +36,10 @@ pub struct Storage {
     pub collector: Arc<MetricsCollector>,
     /// Watches the backends.
     pub monitor: Arc<Monitor>,
+    /// Watches the health of the backends.
+    pub health: Arc<Health>,
+    /// Tells others of alerts.
+    pub notifier: Arc<Notifier>,
     /// Has the backends give back space.
     pub maintenance: Arc<Maintenance>,
     /// Which databases of RESP have a policy of their own.
@@ -46,7 +52,10 @@ impl Storage {
     /// # Errors
     /// None that can happen: the plan has one backend.
     pub fn new(engine: Arc<Engine>) -> Result<Self> {
+        let notifier: Arc<Notifier> = Arc::default();
         let storage = Self {
+            health: Arc::new(Health::new(Arc::clone(&engine), Arc::clone(&notifier))?),
+            notifier,
             engine,
             client: StorageClient::new(),
             collector: Arc::default(),
@@ -56,6 +65,7 @@ impl Storage {
         };
         let kept = EmbeddedBackend::new(Arc::clone(&storage.engine)).unmade(LOCKS_NAMESPACE)?;
         let env = Arc::clone(storage.engine.env());
+        storage.monitor.notify(Arc::clone(&storage.notifier), Arc::clone(&env));
         storage.client.use_locks(LockManager::durable(Arc::new(kept), env))?;
         storage.apply(StoragePlan::default())?;
         Ok(storage)

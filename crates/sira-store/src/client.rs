@@ -8,12 +8,14 @@ mod observe;
 mod plan;
 mod relocation;
 mod retire;
+mod scrub;
 mod shadow;
 mod shared;
 mod syncing;
 mod transactions;
 mod view;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ use crate::backend::{
     StorageBackend, StorageStats,
 };
 use crate::blocking::Blocking;
+use crate::cache::CacheStats;
 use crate::error::{Result, StorageError};
 use crate::key::check_key;
 use crate::lock::LockManager;
@@ -34,7 +37,10 @@ use crate::version::Version;
 pub use explain::Whereabouts;
 pub use movement::DataMovement;
 pub use plan::{NamespacePolicy, StoragePlan};
+pub use scrub::{ScrubCursor, ScrubbedObjects};
 pub use syncing::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
+
+pub(crate) use transactions::draw_apart;
 
 use shared::Shared;
 use view::{NAMESPACE_DEFAULT, View};
@@ -322,6 +328,12 @@ impl StorageClient {
             Err(error) => Err(error),
         };
         view.named(results)
+    }
+
+    /// Figures of the caches that are in use, by namespace.
+    #[must_use]
+    pub fn cache_stats(&self) -> BTreeMap<String, CacheStats> {
+        self.shared.cache_stats()
     }
 
     /// Figures of the default backend.

@@ -24,6 +24,8 @@ use bytes::Bytes;
 
 pub use backend::EmbeddedBackend;
 pub use engine::{Engine, MaintenanceReport, ObjectReader, Snapshot};
+pub use sira_log::log::ScrubStep;
+pub use sira_log::record::LogPosition;
 pub use transaction::Transaction;
 
 use crate::options::Durability;

@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod error;
 pub mod ext;
 pub mod filesystem;
+pub mod health;
 pub mod key;
 pub mod layers;
 pub mod limits;
@@ -24,6 +25,7 @@ pub mod options;
 pub mod pattern;
 pub mod placement;
 pub mod plain;
+pub mod repository;
 pub mod router;
 pub mod seal;
 pub mod sealing;
@@ -47,6 +49,7 @@ pub use metadata::Metadata;
 pub use options::{
     CompressionType, Condition, ConsistencyLevel, Durability, EncryptionType, StorageOptions,
 };
+pub use repository::Repository;
 pub use sealing::SealingBackend;
 pub use sira_log::env;
 pub use transaction::Transaction;

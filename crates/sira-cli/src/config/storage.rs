@@ -2,6 +2,7 @@
 //! compression, encryption, and what namespaces have of their own.
 
 mod check;
+mod health;
 mod monitoring;
 mod namespaces;
 mod reader;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sira_backends::config::{BackendConfig, BackendKind};
+use sira_server::health::HealthSettings;
 use sira_server::maintenance;
 use sira_server::monitoring::MonitoringOptions;
+use sira_server::notify::NotifyTarget;
 use sira_store::seal::Keyring;
 use sira_store::{CompressionType, EncryptionType, StorageError};
 use toml::Spanned;
@@ -63,6 +66,10 @@ pub struct StorageConfig {
     pub encryption: EncryptionType,
     /// What is told of backends that are slow, fail or fill up.
     pub monitoring: MonitoringOptions,
+    /// How the health of backends is watched.
+    pub health: HealthSettings,
+    /// Who is told of alerts.
+    pub notify: Vec<NotifyTarget>,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -80,6 +87,8 @@ impl Default for StorageConfig {
             compression_level: None,
             encryption: EncryptionType::None,
             monitoring: MonitoringOptions::default(),
+            health: HealthSettings::default(),
+            notify: Vec::new(),
             namespaces: BTreeMap::new(),
         }
     }
@@ -286,7 +295,10 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
         }
     }
     if let Some((at, table)) = monitoring.take() {
-        found.config.monitoring = monitoring::read(reader, at, table);
+        let monitoring = monitoring::read(reader, at, table);
+        found.config.monitoring = monitoring.options;
+        found.config.health = monitoring.health;
+        found.config.notify = monitoring.notify;
     }
 }
 

@@ -78,6 +78,23 @@ impl HttpTarget {
         self.json(self.sent(request.call())?)
     }
 
+    /// Asks the server for a text.
+    ///
+    /// # Errors
+    /// As [`HttpTarget::ask`].
+    pub fn text(&self, path: &str) -> Result<String> {
+        let request = self.authorized(self.agent.get(format!("{}{path}", self.server)));
+        let answer = self.sent(request.call())?;
+        if !answer.status().is_success() {
+            return Err(self.error(answer));
+        }
+        let body = answer.into_body().into_with_config().limit(ANSWER_BYTES_MAX);
+        let body = body.read_to_vec().map_err(|error| transport(&self.server, error))?;
+        String::from_utf8(body).map_err(|error| {
+            StorageError::invalid_input("the server's answer is no text").with_source(error)
+        })
+    }
+
     /// Tells the server something.
     ///
     /// # Errors

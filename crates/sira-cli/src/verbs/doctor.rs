@@ -1,7 +1,8 @@
-//! `sira doctor`: checks of this machine and the data folder, each with the command that mends
-//! what it finds.
+//! `sira doctor`: checks of this machine, the data folder, and the backends of a running server, each
+//! with the command that mends what it finds.
 
 mod checks;
+mod server;
 
 use serde::Serialize;
 
@@ -52,8 +53,8 @@ impl Finding {
 /// Exit code 1 when a check says that something will not work.
 pub fn run(config: &Config, output: Output) -> Outcome {
     let mut errors = 0;
-    for check in checks::ALL {
-        let finding = check(config);
+    let findings = checks::ALL.iter().map(|check| check(config));
+    for finding in findings.chain(server::findings(config)) {
         errors += usize::from(finding.verdict == Verdict::Error);
         output.result(&finding, || text(&finding))?;
     }

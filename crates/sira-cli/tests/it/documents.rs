@@ -68,7 +68,8 @@ fn doctor_checks_and_says_what_mends() {
         .arg("--root")
         .arg(&root)
         .env("SIRA_HTTP_ADDR", "127.0.0.1:0")
-        .env("SIRA_RESP_ADDR", "127.0.0.1:0"));
+        .env("SIRA_RESP_ADDR", "127.0.0.1:0")
+        .env("SIRA_SERVER", "http://127.0.0.1:1"));
     let findings = ran.json();
     let names: Vec<&str> = findings.iter().map(|f| f["check"].as_str().unwrap()).collect();
     let expected = [
@@ -82,6 +83,7 @@ fn doctor_checks_and_says_what_mends() {
         "token",
         "data",
         "backends",
+        "server",
     ];
     assert_eq!(names, expected);
     assert!(!root.exists());

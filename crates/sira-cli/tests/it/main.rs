@@ -7,6 +7,7 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod alerts;
 mod bench;
 mod config;
 mod cp;

@@ -84,7 +84,7 @@ impl SegmentLog {
 
     /// Where the records of a segment end, and the number after the last one where it is known: of a
     /// sealed segment, the next one tells it.
-    fn extent(&self, segment: &Segment) -> (u64, Option<u64>) {
+    pub(super) fn extent(&self, segment: &Segment) -> (u64, Option<u64>) {
         let (end, sequence) = self.end();
         if end.segment == segment.id {
             return (end.offset, Some(sequence));

@@ -20,12 +20,14 @@ use sira_store::{
 use sira_store::layers::MetricsCollector;
 
 use crate::config::{HttpLimits, Secret, ServerConfig};
+use crate::health::Health;
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
 use crate::maintenance::Maintenance;
-use crate::metrics::{HttpMetrics, Kind, MetricFamilies};
+use crate::metrics::{self, HttpMetrics, Kind, MetricFamilies};
 use crate::monitoring::Monitor;
+use crate::notify::Notifier;
 use crate::problem::Problem;
 use crate::storage::{EMBEDDED, Storage};
 
@@ -41,6 +43,8 @@ struct Shared {
     client: StorageClient,
     collector: Arc<MetricsCollector>,
     monitor: Arc<Monitor>,
+    health: Arc<Health>,
+    notifier: Arc<Notifier>,
     maintenance: Arc<Maintenance>,
     env: Arc<dyn Env>,
     started: Duration,
@@ -65,7 +69,8 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, monitor, maintenance, .. } = storage;
+        let Storage { engine, client, collector, monitor, health, notifier, maintenance, .. } =
+            storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
@@ -75,6 +80,8 @@ impl App {
             client,
             collector,
             monitor,
+            health,
+            notifier,
             maintenance,
             token: config.token.clone(),
             durability: config.durability,
@@ -104,6 +111,12 @@ impl App {
     #[must_use]
     pub fn collector(&self) -> &MetricsCollector {
         &self.0.collector
+    }
+
+    /// How the backends do.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.0.health
     }
 
     /// The namespace of this name to read from, if it is there; reading makes none.
@@ -255,6 +268,10 @@ impl App {
             log.figures().write(&mut out);
         }
         self.0.monitor.write(&mut out);
+        self.0.health.write(&mut out);
+        self.0.notifier.write(&mut out);
+        metrics::cache::write(&self.0.client.cache_stats(), &mut out);
+        self.0.syncs.write(&mut out);
         self.0.maintenance.write(&mut out);
         self.0.client.locks().figures().write(&mut out);
         let stats = self.0.store.stats().await?;

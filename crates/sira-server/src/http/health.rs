@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`.
+//! `/livez`, `/readyz`, `/health`, `/metrics` and `/stats`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,12 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
+use sira_store::health::HealthState;
 use sira_store::layers::StorageMetrics;
 use sira_store::{HealthStatus, StorageBackend, StorageStats};
 use utoipa::ToSchema;
 
+use crate::health::HealthReport;
 use crate::http::app::App;
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument};
 use crate::http::{json, query};
@@ -107,8 +109,40 @@ pub async fn readyz(State(app): State<App>, request: Request) -> Result<Response
             }
         }
     }
+    if verbose {
+        watched(&app, &mut body);
+    }
     body.push_str("ok\n");
     Ok(text("text/plain; charset=utf-8", body))
+}
+
+/// What the watch over the backends has found. None of it takes the server out of service: whether it
+/// can serve, the checks above say.
+fn watched(app: &App, body: &mut String) {
+    for (backend, report) in app.health().report().backends {
+        for (check, found) in &report.checks {
+            let (check, message) = (check.name(), &found.message);
+            match found.state {
+                HealthState::Healthy => body.push_str(&format!("[+]{backend} {check} ok\n")),
+                state => {
+                    let state = state.name();
+                    body.push_str(&format!("[!]{backend} {check} {state}: {message}\n"));
+                }
+            }
+        }
+    }
+}
+
+/// How every backend does: connection, performance, capacity, integrity and backup.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "operations",
+    responses((status = 200, description = "The checks of every backend", body = HealthReport))
+)]
+pub async fn report(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    query::read(request.uri().query(), &[], |_, _| Ok(()))?;
+    json::answer(StatusCode::OK, &app.health().report())
 }
 
 /// The server's counters, in Prometheus' text format.

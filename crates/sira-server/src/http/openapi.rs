@@ -68,6 +68,7 @@ pub enum Problems {
         health::livez,
         health::readyz,
         health::healthz,
+        health::report,
         health::metrics,
         health::stats,
         route::explain,

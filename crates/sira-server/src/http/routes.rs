@@ -53,6 +53,7 @@ pub fn table() -> Vec<Route> {
         route(LIVEZ, &["get"], get(health::livez)),
         route(READYZ, &["get"], get(health::readyz)),
         route(HEALTHZ, &["get"], get(health::healthz)),
+        route("/health", &["get"], get(health::report)),
         route("/metrics", &["get"], get(health::metrics)),
         route("/migrations", &["get", "post"], get(migrations::list).post(migrations::begin)),
         route(

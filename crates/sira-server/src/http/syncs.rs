@@ -1,5 +1,6 @@
 //! `/syncs`: keeping two places level while they are in use.
 
+mod figures;
 pub mod follow;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "tests have no users")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
 
+mod health;
 mod http_batch;
 mod http_data;
 mod http_hostile;

@@ -29,7 +29,7 @@ impl StorageClient {
 
 impl StoragePlan {
     /// The namespaces that have, or may have, something on each backend.
-    async fn holdings(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    pub(super) async fn holdings(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
         let mut holdings: BTreeMap<String, BTreeSet<String>> =
             self.backends.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
         let mut hold = |backend: &str, namespace: &str| {

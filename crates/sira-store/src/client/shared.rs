@@ -1,6 +1,6 @@
 //! The plan that clones of a client share, and the views that were composed by it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::plan::StoragePlan;
 use super::view::View;
+use crate::cache::CacheStats;
 use crate::error::Result;
 use crate::lock::LockManager;
 use crate::placement::CopyFigures;
@@ -53,7 +54,7 @@ impl Shared {
         predecessors.retain(|view| view.strong_count() > 0);
         predecessors.extend(elders.iter().map(|(_, view)| Weak::clone(view)));
         predecessors.extend(views.values().map(Arc::downgrade));
-        let cached = views.iter().filter(|(_, view)| view.cached);
+        let cached = views.iter().filter(|(_, view)| view.cache.is_some());
         elders.extend(cached.map(|(name, view)| (name.clone(), Arc::downgrade(view))));
         Ok(())
     }
@@ -63,6 +64,14 @@ impl Shared {
         let mut predecessors = self.predecessors.lock();
         predecessors.retain(|view| view.strong_count() > 0);
         !predecessors.is_empty()
+    }
+
+    /// Figures of the caches that are in use, by namespace.
+    pub(super) fn cache_stats(&self) -> BTreeMap<String, CacheStats> {
+        let current = self.current.load();
+        let views = current.views.read();
+        let cached = views.iter().filter_map(|(name, view)| Some((name, view.cache.as_ref()?)));
+        cached.map(|(name, cache)| (name.clone(), cache.cache_stats())).collect()
     }
 
     /// The namespace by the plan of now.
@@ -82,11 +91,11 @@ impl Shared {
             }
             let wants_cache =
                 current.plan.namespaces.get(namespace).is_some_and(|policy| policy.cache.is_some());
-            if wants_cache && !view.cached {
+            if wants_cache && view.cache.is_none() {
                 elders.push((namespace.to_owned(), Arc::downgrade(&view)));
                 return Ok(view);
             }
-            if view.cached && has_elders(&mut elders, namespace) {
+            if view.cache.is_some() && has_elders(&mut elders, namespace) {
                 // One came while this was composed.
                 continue;
             }
@@ -100,7 +109,7 @@ impl Shared {
         let mut elders = self.elders.lock();
         let current = self.current.load();
         let removed = current.views.write().remove(namespace);
-        if let Some(view) = removed.filter(|view| view.cached) {
+        if let Some(view) = removed.filter(|view| view.cache.is_some()) {
             elders.push((namespace.to_owned(), Arc::downgrade(&view)));
         }
     }

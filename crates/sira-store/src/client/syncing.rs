@@ -276,7 +276,7 @@ impl StorageClient {
         let (home, _) = plan.home(namespace)?;
         let at_home = backend.as_deref().is_none_or(|name| name == home);
         let located = |error: StorageError| error.with_namespace(namespace);
-        if written && view.cached && (at_home || view.placed.is_some()) {
+        if written && view.cache.is_some() && (at_home || view.placed.is_some()) {
             return Err(located(StorageError::unsupported(
                 "the namespace has a cache, which would not hear of what a sync writes; switch it \
                  off for the time",

@@ -159,11 +159,15 @@ impl StorageClient {
                 Err(StorageError::Conflict(_)) if attempts < ATTEMPTS => {}
                 ended => return ended,
             }
-            // Writers that meet draw apart.
-            let most = PAUSE_MAX.min(Duration::from_micros(50) * attempts);
-            let part = SystemEnv.random_u64() as f64 / u64::MAX as f64;
-            tokio::time::sleep(most.mul_f64(part)).await;
+            draw_apart(attempts).await;
             attempts += 1;
         }
     }
+}
+
+/// Pauses after an attempt that was overtaken, so that writers that meet draw apart.
+pub(crate) async fn draw_apart(attempts: u32) {
+    let most = PAUSE_MAX.min(Duration::from_micros(50) * attempts);
+    let part = SystemEnv.random_u64() as f64 / u64::MAX as f64;
+    tokio::time::sleep(most.mul_f64(part)).await;
 }

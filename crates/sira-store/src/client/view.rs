@@ -40,8 +40,8 @@ pub(super) struct View {
     pub(super) at: Option<Arc<str>>,
     /// The same without cache and seal, where several may.
     pub(super) placed: Option<Arc<PlacedBackend>>,
-    /// Whether a cache is part of it, which must not be in use twice.
-    pub(super) cached: bool,
+    /// The cache that is part of it, which must not be in use twice.
+    pub(super) cache: Option<Arc<CacheBackend>>,
 }
 
 impl View {
@@ -81,24 +81,28 @@ impl View {
         }
         let seal = plan.seal_of(namespace);
         let cache = policy.cache.clone().filter(|_| may_cache);
-        let cached = cache.is_some();
+        let mut tier = None;
         // What is kept of encrypted values is encrypted too; of others it is ready to be served.
         let encrypted = seal.is_encrypted();
         if let (true, Some(options)) = (encrypted, &cache) {
-            backend = Arc::new(CacheBackend::new(backend, options.clone())?);
+            let cached = Arc::new(CacheBackend::new(backend, options.clone())?);
+            tier = Some(Arc::clone(&cached));
+            backend = cached;
         }
         if !policy.direct {
             let keyring = Arc::clone(&plan.keyring);
             backend = Arc::new(SealingBackend::new(backend, namespace, keyring, seal));
         }
         if let (false, Some(options)) = (encrypted, cache) {
-            backend = Arc::new(CacheBackend::new(backend, options)?);
+            let cached = Arc::new(CacheBackend::new(backend, options)?);
+            tier = Some(Arc::clone(&cached));
+            backend = cached;
         }
         if policy.ttl.is_some() || policy.durability.is_some() {
             let (ttl, durability) = (policy.ttl, policy.durability);
             backend = Arc::new(WithDefaults { inner: backend, ttl, durability });
         }
-        Ok(Self { capabilities: backend.capabilities(), backend, at, placed, cached })
+        Ok(Self { capabilities: backend.capabilities(), backend, at, placed, cache: tier })
     }
 }
 

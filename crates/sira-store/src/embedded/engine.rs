@@ -22,7 +22,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use sira_log::disk::{Disk, OsDisk};
-use sira_log::log::{OpenReport, SegmentLog};
+use sira_log::log::{OpenReport, ScrubStep, SegmentLog};
+use sira_log::record::LogPosition;
 
 use super::durable::DurableWaiters;
 use super::gate::Gate;
@@ -335,6 +336,15 @@ impl Engine {
     /// [`StorageError::ReadOnly`] when it has stopped taking them, and why.
     pub fn check_writable(&self) -> Result<()> {
         Ok(self.log.check_writable()?)
+    }
+
+    /// Reads and checks the records from a place in the log on, see [`SegmentLog::scrub`]; whatever is
+    /// found, the engine goes on as it did.
+    ///
+    /// # Errors
+    /// The medium's.
+    pub fn scrub(&self, from: LogPosition, bytes: u64) -> Result<ScrubStep> {
+        Ok(self.log.scrub(from, bytes)?)
     }
 
     /// Whether the engine works, and what someone should look at.

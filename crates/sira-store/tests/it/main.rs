@@ -21,6 +21,7 @@ mod migration;
 mod names;
 mod placement;
 mod replication;
+mod repository;
 mod sealing;
 mod simulation;
 mod sync;

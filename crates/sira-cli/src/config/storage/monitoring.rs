@@ -8,10 +8,27 @@ use sira_server::monitoring::{AlertOptions, INTERVAL, MonitoringOptions};
 use toml::Spanned;
 use toml::de::DeTable;
 
+use sira_server::health::HealthSettings;
+use sira_server::notify::NotifyTarget;
+
+use super::health;
 use super::reader::{Reader, take};
 
-/// The section of the alerts' bounds.
+/// The sections within this one.
 const ALERTS: &str = "alerts";
+const HEALTH: &str = "health";
+const NOTIFY: &str = "notify";
+
+/// What the section says.
+#[derive(Default)]
+pub(super) struct Monitoring {
+    /// What is told of backends that are slow, fail or fill up.
+    pub(super) options: MonitoringOptions,
+    /// How their health is watched.
+    pub(super) health: HealthSettings,
+    /// Who is told.
+    pub(super) notify: Vec<NotifyTarget>,
+}
 
 /// Nothing is done more often that asks every backend.
 pub(super) const INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -40,13 +57,10 @@ struct RawAlerts {
     error_percent: Option<Spanned<f64>>,
 }
 
-pub(super) fn read(
-    reader: &mut Reader<'_>,
-    at: usize,
-    mut table: DeTable<'_>,
-) -> MonitoringOptions {
+pub(super) fn read(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>) -> Monitoring {
     const SECTION: &str = "storage.monitoring";
-    let mut options = MonitoringOptions::default();
+    let mut found = Monitoring::default();
+    let options = &mut found.options;
     let section = format!("{SECTION}.{ALERTS}");
     if let Some((at, table)) =
         take(&mut table, ALERTS).and_then(|entry| reader.table(&section, entry))
@@ -62,7 +76,17 @@ pub(super) fn read(
             error_percent: percent(reader, &format!("{section}.error_percent"), raw.error_percent),
         };
     }
-    let keys: Vec<&str> = fields_of::<RawMonitoring>().iter().chain(&[ALERTS]).copied().collect();
+    if let Some((at, table)) = take(&mut table, HEALTH)
+        .and_then(|entry| reader.table(&format!("{SECTION}.{HEALTH}"), entry))
+    {
+        found.health = health::read(reader, at, table);
+    }
+    if let Some(entry) = take(&mut table, NOTIFY) {
+        let tables = reader.tables(&format!("{SECTION}.{NOTIFY}"), entry);
+        found.notify = health::read_notify(reader, tables);
+    }
+    let sections = [ALERTS, HEALTH, NOTIFY];
+    let keys: Vec<&str> = fields_of::<RawMonitoring>().iter().chain(&sections).copied().collect();
     let raw = reader.section_with(SECTION, at, table, &keys, RawMonitoring::deserialize);
     if let Some(raw) = raw {
         options.slow_operation = raw.slow_operation;
@@ -75,10 +99,14 @@ pub(super) fn read(
             reader.fail(at, &format!("{SECTION}.interval is at least 1s"));
         }
     }
-    options
+    found
 }
 
-fn percent(reader: &mut Reader<'_>, name: &str, value: Option<Spanned<f64>>) -> Option<f64> {
+pub(super) fn percent(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: Option<Spanned<f64>>,
+) -> Option<f64> {
     let value = value?;
     if !(0.0..=100.0).contains(value.get_ref()) {
         reader.fail(value.span().start, &format!("{name} is from 0 to 100"));

@@ -1,8 +1,11 @@
 use std::time::Duration;
 
+use sira_server::health::HealthSettings;
 use sira_server::monitoring::AlertOptions;
+use sira_server::notify::{NotifyKind, NotifyTarget, SecretSource};
 use sira_store::cache::EvictionPolicy;
 use sira_store::env::SystemEnv;
+use sira_store::health::HealthState;
 use sira_store::router::DataPattern;
 use sira_store::{Durability, StorageOptions};
 use toml::de::DeTable as Table;
@@ -111,6 +114,20 @@ fn the_sections_of_the_example_are_right() {
         },
     };
     assert_eq!(config.monitoring, monitoring);
+    // The example shows the defaults of the bounds.
+    let health = HealthSettings {
+        scrub_every: Some(sira_server::health::SCRUB_EVERY),
+        run_book: Some(sira_server::health::RUN_BOOK.to_owned()),
+        ..HealthSettings::default()
+    };
+    assert_eq!(config.health, health);
+    let hook = NotifyTarget {
+        kind: NotifyKind::Webhook,
+        url: "https://hooks.example.org/sira".to_owned(),
+        secret: Some(SecretSource::Env("SIRA_WEBHOOK_SECRET".to_owned())),
+        severity: HealthState::Warning,
+    };
+    assert_eq!(config.notify, [hook]);
     assert_eq!(config.maintenance_interval, Duration::from_secs(3600));
     assert_eq!(config.compression, CompressionType::Auto);
     assert_eq!(config.compression_level, Some(3));
@@ -525,4 +542,35 @@ fn the_page_names_every_key_of_every_backend() {
             assert!(told.contains(key), "{kind}: {key} is not on the page");
         }
     }
+}
+
+#[test]
+fn bounds_of_health_and_who_is_told_are_checked() {
+    for (text, wrong) in [
+        (
+            "[storage.monitoring.health]\ninterval = \"10ms\"",
+            "2:12: storage.monitoring.health.interval is at least 1s",
+        ),
+        (
+            "[storage.monitoring.health]\nslow_factor_warning = 1",
+            "2:23: storage.monitoring.health.slow_factor_warning is more than 1",
+        ),
+        (
+            "[storage.monitoring.health]\nused_percent_warning = 95",
+            "1:20: storage.monitoring.health: used_percent_critical is milder than used_percent_warning",
+        ),
+        (
+            "[[storage.monitoring.notify]]\ntype = \"webhook\"\nurl = \"ftp://x\"",
+            "3:7: storage.monitoring.notify.url begins with http:// or https://",
+        ),
+        (
+            "[[storage.monitoring.notify]]\ntype = \"webhook\"\nurl = \"http://x\"\nsecret_env = \"A\"\nsecret_file = \"b\"",
+            "4:14: storage.monitoring.notify: secret_env and secret_file are given: name one of them",
+        ),
+    ] {
+        assert_eq!(one(text).0, wrong);
+    }
+    let told = "[[storage.monitoring.notify]]\ntype = \"alertmanager\"\nurl = \"http://x\"\nseverity = \"critical\"";
+    let target = right(told).notify.pop().unwrap();
+    assert_eq!((target.kind, target.severity), (NotifyKind::Alertmanager, HealthState::Critical));
 }

@@ -78,6 +78,8 @@ impl Plane {
         }
         self.storage.maintenance.apply(config.maintenance_interval);
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
+        self.storage.health.apply(config.health.clone());
+        self.storage.notifier.apply(config.notify.clone());
         for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
             self.storage.collector.remove(name);
         }
