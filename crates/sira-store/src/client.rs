@@ -10,6 +10,7 @@ mod relocation;
 mod retire;
 mod shadow;
 mod shared;
+mod stored;
 mod syncing;
 mod transactions;
 mod view;
@@ -34,6 +35,7 @@ use crate::version::Version;
 pub use explain::Whereabouts;
 pub use movement::DataMovement;
 pub use plan::{NamespacePolicy, StoragePlan};
+pub use stored::StoredNamespace;
 pub use syncing::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
 
 use shared::Shared;
