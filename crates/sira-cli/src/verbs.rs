@@ -1,5 +1,6 @@
 //! The verbs, one a file.
 
+pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod cp;

@@ -29,8 +29,8 @@ pub struct Server {
     resp: Arc<Mutex<Option<RespServer>>>,
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
-    /// What watches the backends and keeps them tidy.
-    tasks: [Task; 2],
+    /// What watches the backends, keeps them tidy and backs them up.
+    tasks: [Task; 3],
 }
 
 /// What a server counts, to be read again and again.
@@ -77,7 +77,12 @@ impl Server {
             .run(storage.client.clone(), Arc::clone(&storage.collector));
         let maintained =
             Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
-        let tasks = [Task(tokio::spawn(watched)), Task(tokio::spawn(maintained))];
+        let backed_up = Arc::clone(&storage.backups).run(Arc::clone(engine.env()));
+        let tasks = [
+            Task(tokio::spawn(watched)),
+            Task(tokio::spawn(maintained)),
+            Task(tokio::spawn(backed_up)),
+        ];
         let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);
         app.add_metrics(Box::new(move |out| {

@@ -35,6 +35,7 @@
 mod archive;
 mod codec;
 mod digest;
+mod drill;
 mod entry;
 mod index;
 mod lease;
@@ -55,6 +56,7 @@ mod writer;
 
 pub use archive::{ArchivePass, Archiver};
 pub use digest::Digest;
+pub use drill::{DRILL_NAMESPACE, Drill, DrillReport};
 pub use entry::SnapshotEntry;
 pub use prune::{Prune, PruneOptions, PruneReport};
 pub use repository::{Repository, RepositoryOptions};

@@ -1,6 +1,7 @@
 //! The sections `[storage]` and `[namespaces]` of the configuration file: backends, who goes where,
 //! compression, encryption, and what namespaces have of their own.
 
+mod backup;
 mod check;
 mod monitoring;
 mod namespaces;
@@ -27,6 +28,7 @@ use super::Sourced;
 use super::nearest::nearest;
 use crate::failure::Failure;
 
+pub use backup::BackupConfig;
 pub use namespaces::{CacheConfig, NamespaceConfig, is_database};
 use reader::Reader;
 pub use reader::{Entry, take};
@@ -63,6 +65,8 @@ pub struct StorageConfig {
     pub encryption: EncryptionType,
     /// What is told of backends that are slow, fail or fill up.
     pub monitoring: MonitoringOptions,
+    /// Where backups go, when, and which are kept.
+    pub backup: Option<BackupConfig>,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -80,6 +84,7 @@ impl Default for StorageConfig {
             compression_level: None,
             encryption: EncryptionType::None,
             monitoring: MonitoringOptions::default(),
+            backup: None,
             namespaces: BTreeMap::new(),
         }
     }
@@ -219,7 +224,8 @@ enum Cipher {
 }
 
 /// Sections within `[storage]`.
-const SUBSECTIONS: [&str; 5] = ["backends", "routing", "compression", "encryption", "monitoring"];
+const SUBSECTIONS: [&str; 6] =
+    ["backends", "routing", "compression", "encryption", "monitoring", "backup"];
 
 fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, found: &mut Found) {
     let mut sections = SUBSECTIONS.map(|name| {
@@ -263,7 +269,7 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
             (None, None) => None,
         };
     }
-    let [backends, routing, compression, encryption, monitoring] = &mut sections;
+    let [backends, routing, compression, encryption, monitoring, backup] = &mut sections;
     if let Some((_, table)) = backends.take() {
         read_backends(reader, table, found);
     }
@@ -287,6 +293,9 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
     }
     if let Some((at, table)) = monitoring.take() {
         found.config.monitoring = monitoring::read(reader, at, table);
+    }
+    if let Some((at, table)) = backup.take() {
+        found.config.backup = backup::read(reader, at, table, found);
     }
 }
 

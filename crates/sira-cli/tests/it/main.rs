@@ -7,6 +7,7 @@
     reason = "a helper that fails fails its test"
 )]
 
+mod backup;
 mod bench;
 mod config;
 mod cp;

@@ -19,7 +19,9 @@ use sira_store::{
 
 use sira_store::layers::MetricsCollector;
 
+use crate::backups::Backups;
 use crate::config::{HttpLimits, Secret, ServerConfig};
+use crate::http::backups::BackupJobs;
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
@@ -42,6 +44,7 @@ struct Shared {
     collector: Arc<MetricsCollector>,
     monitor: Arc<Monitor>,
     maintenance: Arc<Maintenance>,
+    backups: Arc<Backups>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -52,6 +55,7 @@ struct Shared {
     other_metrics: OnceLock<MetricsWriter>,
     migrations: Migrations,
     syncs: Syncs,
+    backup_jobs: BackupJobs,
     draining: AtomicBool,
 }
 
@@ -65,7 +69,7 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, monitor, maintenance, .. } = storage;
+        let Storage { engine, client, collector, monitor, maintenance, backups, .. } = storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
@@ -76,6 +80,7 @@ impl App {
             collector,
             monitor,
             maintenance,
+            backups,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -84,6 +89,7 @@ impl App {
             other_metrics: OnceLock::new(),
             migrations: Migrations::default(),
             syncs: Syncs::default(),
+            backup_jobs: BackupJobs::default(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -235,6 +241,18 @@ impl App {
         &self.0.syncs
     }
 
+    /// Backups of what is held here.
+    #[must_use]
+    pub fn backups(&self) -> &Backups {
+        &self.0.backups
+    }
+
+    /// Work on backups that was asked here.
+    #[must_use]
+    pub fn backup_jobs(&self) -> &BackupJobs {
+        &self.0.backup_jobs
+    }
+
     /// Everything that is counted, here and in the backends.
     ///
     /// # Errors
@@ -253,6 +271,7 @@ impl App {
         self.0.client.copy_figures().write(&mut out);
         self.0.monitor.write(&mut out);
         self.0.maintenance.write(&mut out);
+        self.0.backups.figures().write(self.env().now_ms(), &mut out);
         self.0.client.locks().figures().write(&mut out);
         let stats = self.0.store.stats().await?;
         for (name, help, value) in [

@@ -20,10 +20,9 @@ use super::source::{BackupSource, EngineSource, NamespaceChoice};
 use crate::embedded::{History, LogPlace};
 use crate::error::{Result, StorageError};
 
-pub(super) use file::{FileName, PART_BYTES};
-pub(super) use replay::{Archived, Replayed, replay};
+pub(super) use replay::{Archived, replay};
 
-use file::FileBuilder;
+use file::{FileBuilder, FileName, PART_BYTES};
 
 /// Records that are read at once.
 const RECORDS: usize = 65_536;

@@ -72,12 +72,6 @@ impl<'a> Reader<'a> {
     pub(super) fn digest(&mut self) -> Result<Digest> {
         self.array().map(Digest::from_bytes)
     }
-
-    pub(super) fn text(&mut self, len: usize) -> Result<&'a str> {
-        let bytes = self.bytes(len)?;
-        std::str::from_utf8(bytes)
-            .map_err(|_| StorageError::corrupt("a text of the backup is no UTF-8"))
-    }
 }
 
 fn cut_off() -> StorageError {

@@ -59,11 +59,6 @@ impl ChunkIndex {
     pub(super) fn contains(&self, digest: &Digest) -> bool {
         self.chunks.contains_key(digest)
     }
-
-    /// Chunks that are known.
-    pub(super) fn len(&self) -> usize {
-        self.chunks.len()
-    }
 }
 
 /// Encodes an index file of some packs.

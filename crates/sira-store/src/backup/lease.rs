@@ -92,14 +92,15 @@ impl LeaseHolder {
             None => Condition::IfAbsent,
             Some(object) => {
                 // One that cannot be read says nothing of whose it is, and has to lapse by its age.
-                let held = open(&object.value).ok().and_then(|body| {
-                    serde_json::from_slice::<Document>(body).ok()
-                });
+                let held = open(&object.value)
+                    .ok()
+                    .and_then(|body| serde_json::from_slice::<Document>(body).ok());
                 let until_ms = held.as_ref().map_or_else(
                     || object.head.version.time_ms() + self.length.as_millis() as u64,
                     |held| held.until_ms,
                 );
-                let own = held.is_some_and(|held| !held.owner.is_empty() && held.owner == self.owner);
+                let own =
+                    held.is_some_and(|held| !held.owner.is_empty() && held.owner == self.owner);
                 let left_ms = until_ms.saturating_sub(self.env.now_ms());
                 if !own && left_ms > 0 {
                     return Err(StorageError::locked(format!(
@@ -162,8 +163,7 @@ impl State {
             let begun = self.env.monotonic();
             let condition = Condition::IfMatch(self.now.lock().version);
             let length = self.length;
-            let renewed =
-                write(&*self.store, &*self.env, &self.document, length, condition).await;
+            let renewed = write(&*self.store, &*self.env, &self.document, length, condition).await;
             match renewed {
                 Ok(version) => {
                     let until = begun + self.length;

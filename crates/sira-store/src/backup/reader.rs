@@ -104,7 +104,8 @@ impl ChunkReader {
                     StorageError::InvalidInput(_) => StorageError::corrupt("the pack is cut off"),
                     error => error,
                 })?;
-                found.ok_or_else(|| StorageError::not_found("the pack is not there").with_key(key))?
+                found
+                    .ok_or_else(|| StorageError::not_found("the pack is not there").with_key(key))?
             }
         };
         if bytes.len() != len || Digest::of(&bytes) != *digest {

@@ -14,6 +14,7 @@ use super::repository::Repository;
 use super::snapshot::{FailedObject, SnapshotId};
 use super::source::{BackupSource, NamespaceChoice};
 use crate::error::{Result, StorageError};
+use crate::placement::Catalog;
 use object::{Outcome, Target};
 use plan::{Plan, PlannedNamespace};
 
@@ -163,6 +164,12 @@ impl Restore {
         for namespace in &plan.namespaces {
             let name = self.options.to.as_deref().unwrap_or(&namespace.name);
             crate::key::check_namespace(name)?;
+            if Catalog::owns(name) {
+                return Err(StorageError::permission_denied(
+                    "the namespace belongs to the catalog of where objects lie; choose another name",
+                )
+                .with_namespace(name));
+            }
             let overwrite = self.options.overwrite;
             let target = Target::open(&self.source, &namespace.name, name, overwrite).await?;
             targets.push(Arc::new(target));

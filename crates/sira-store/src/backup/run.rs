@@ -135,7 +135,11 @@ impl Backup {
         let parent_id = parent.as_ref().map(|parent| parent.id);
         let mut run = Run {
             backup: self,
-            writer: PackWriter::new(self.repository.clone(), Arc::clone(&lease), Arc::clone(&index)),
+            writer: PackWriter::new(
+                self.repository.clone(),
+                Arc::clone(&lease),
+                Arc::clone(&index),
+            ),
             reader: ChunkReader::new(self.repository.clone(), Arc::clone(&index)),
             index,
             parent,
@@ -259,7 +263,9 @@ impl Run<'_> {
             }
             from = history.next;
             for write in history.writes {
-                let Some((name, keyring)) = keyrings.get(&write.namespace.as_u32()) else { continue };
+                let Some((name, keyring)) = keyrings.get(&write.namespace.as_u32()) else {
+                    continue;
+                };
                 let overlay = overlays.entry(write.namespace.as_u32()).or_default();
                 self.change(write, name, keyring, overlay).await?;
             }
@@ -308,7 +314,8 @@ impl Run<'_> {
     fn fail(&self, namespace: &str, key: &[u8], error: &StorageError) {
         let key = String::from_utf8_lossy(key).into_owned();
         tracing::warn!(namespace, key, %error, "an object was not saved");
-        let failed = FailedObject { namespace: namespace.to_owned(), key, error: error.to_string() };
+        let failed =
+            FailedObject { namespace: namespace.to_owned(), key, error: error.to_string() };
         self.backup.report.lock().failed.push(failed);
     }
 

@@ -30,7 +30,8 @@ impl FromStr for SnapshotId {
     type Err = StorageError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parsed = text.split_once('-').filter(|(ms, random)| ms.len() == 12 && random.len() == 8);
+        let parsed =
+            text.split_once('-').filter(|(ms, random)| ms.len() == 12 && random.len() == 8);
         let parsed = parsed.and_then(|(ms, random)| {
             Some(Self {
                 begun_ms: u64::from_str_radix(ms, 16).ok()?,

@@ -134,6 +134,8 @@ impl EngineSource {
 /// Which namespaces. The default has all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamespaceChoice {
+    /// The one namespace, whatever the patterns say.
+    pub only: Option<String>,
     /// Names, such as `tenant-*`; all where there is none.
     pub include: Vec<KeyPattern>,
     /// Names that are left out whatever `include` says.
@@ -142,18 +144,21 @@ pub struct NamespaceChoice {
 
 impl NamespaceChoice {
     /// One namespace.
-    ///
-    /// # Errors
-    /// [`StorageError::InvalidInput`] for a name that is no pattern.
-    pub fn only(name: &str) -> Result<Self> {
-        Ok(Self { include: vec![name.parse()?], exclude: Vec::new() })
+    #[must_use]
+    pub fn exactly(name: &str) -> Self {
+        Self { only: Some(name.to_owned()), ..Self::default() }
     }
 
-    /// Whether it has this namespace.
+    /// Whether it has this namespace. None has that of drills.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
+        if let Some(only) = &self.only {
+            return only == name;
+        }
         let any = |patterns: &[KeyPattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+        name != super::DRILL_NAMESPACE
+            && (self.include.is_empty() || any(&self.include))
+            && !any(&self.exclude)
     }
 }
 
@@ -186,9 +191,8 @@ pub(super) fn open_stored(
     let value = match metadata.seal.take() {
         None => value,
         Some(seal) => {
-            let key = std::str::from_utf8(key).map_err(|_| {
-                StorageError::corrupt("the key of a sealed object is no text")
-            })?;
+            let key = std::str::from_utf8(key)
+                .map_err(|_| StorageError::corrupt("the key of a sealed object is no text"))?;
             let binding = Binding { namespace, key, version };
             Seal::decode(&seal)?.open(&value, keyring, &binding)?
         }
@@ -203,4 +207,3 @@ pub(super) fn object_of(stored: StoredObject) -> Result<Object> {
     let range = 0..size;
     Ok(Object { head: ObjectHead { version, size, expires_at_ms, metadata }, value, range })
 }
-

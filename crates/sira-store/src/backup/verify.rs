@@ -6,12 +6,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::digest::{Digest, Hasher};
+use super::digest::{CHUNK_BYTES_MIN, Digest, Hasher};
 use super::entry::SnapshotEntry;
 use super::ordered::{Bounds, Ordered};
+use super::pack::PackId;
 use super::reader::{ChunkReader, Entries, Fetch, table_of};
 use super::repository::{INDEX, PACKS, Repository, pack_key};
-use super::pack::PackId;
 use super::snapshot::{FailedObject, Snapshot, SnapshotId};
 use crate::error::{Result, StorageError};
 use crate::migration::progress::Throttle;
@@ -211,7 +211,9 @@ impl Verification {
         for (name, namespace) in &snapshot.namespaces {
             // A page that several snapshots share is looked at once.
             let pages: Vec<Digest> = match full {
-                true => namespace.pages.iter().filter(|page| known.insert(**page)).copied().collect(),
+                true => {
+                    namespace.pages.iter().filter(|page| known.insert(**page)).copied().collect()
+                }
                 false => namespace.pages.clone(),
             };
             let mut entries = Entries::new(reader, &pages).lenient();
@@ -229,13 +231,14 @@ impl Verification {
                 }
                 let (reader, sound) = (Arc::clone(reader), Arc::clone(sound));
                 reads.begin(entry.size, async move {
-                    let checked = match full && entry.chunks.iter().all(|chunk| sound.contains(chunk))
-                    {
-                        // Its chunks were compared with their digests, and a value of one chunk has no
-                        // other digest.
-                        true if entry.chunks == [entry.digest] => Ok(()),
-                        _ => check(&reader, &entry).await,
-                    };
+                    let checked =
+                        match full && entry.chunks.iter().all(|chunk| sound.contains(chunk)) {
+                            // Its chunks were compared with their digests, and a value of one chunk has no
+                            // other digest.
+                            true if entry.chunks == [entry.digest] => Ok(()),
+                            _ if full => check(&reader, &entry, Fetch::Pack).await,
+                            _ => check(&reader, &entry, fetch_of(&entry)).await,
+                        };
                     (entry.key, entry.size, checked)
                 });
             }
@@ -243,7 +246,8 @@ impl Verification {
                 self.take(name, Some(done))?;
             }
             for (digest, error) in entries.damaged() {
-                let part = format!("page {digest} of the namespace {name:?} of {}: {error}", snapshot.id);
+                let part =
+                    format!("page {digest} of the namespace {name:?} of {}: {error}", snapshot.id);
                 self.report.lock().parts.push(part);
             }
         }
@@ -269,13 +273,18 @@ impl Verification {
     }
 }
 
+/// Of a sample of small objects many may lie in a pack, of large ones few do.
+fn fetch_of(entry: &SnapshotEntry) -> Fetch {
+    if entry.size < CHUNK_BYTES_MIN as u64 { Fetch::Pack } else { Fetch::Chunk }
+}
+
 /// Reads a value, and compares it with its SHA-256.
-pub(super) async fn check(reader: &ChunkReader, entry: &SnapshotEntry) -> Result<()> {
+async fn check(reader: &ChunkReader, entry: &SnapshotEntry, fetch: Fetch) -> Result<()> {
     let mut whole = Hasher::new();
     let mut size = 0;
     let single = entry.chunks == [entry.digest];
     for digest in &entry.chunks {
-        let chunk = reader.chunk(digest, Fetch::Pack).await?;
+        let chunk = reader.chunk(digest, fetch).await?;
         size += chunk.len() as u64;
         if !single {
             whole.update(&chunk);

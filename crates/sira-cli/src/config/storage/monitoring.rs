@@ -78,7 +78,11 @@ pub(super) fn read(
     options
 }
 
-fn percent(reader: &mut Reader<'_>, name: &str, value: Option<Spanned<f64>>) -> Option<f64> {
+pub(super) fn percent(
+    reader: &mut Reader<'_>,
+    name: &str,
+    value: Option<Spanned<f64>>,
+) -> Option<f64> {
     let value = value?;
     if !(0.0..=100.0).contains(value.get_ref()) {
         reader.fail(value.span().start, &format!("{name} is from 0 to 100"));

@@ -148,7 +148,8 @@ impl FileBuilder {
     /// Key and bytes of the file.
     pub(super) fn finish(self) -> Result<(String, Vec<u8>)> {
         let header = serde_json::to_vec(&self.header).map_err(|error| {
-            StorageError::invalid_input("a file of the archive cannot be written").with_source(error)
+            StorageError::invalid_input("a file of the archive cannot be written")
+                .with_source(error)
         })?;
         let mut out = MAGIC.to_vec();
         put_u32(&mut out, header.len() as u32);
@@ -220,7 +221,8 @@ pub(in super::super) async fn header(repository: &Repository, name: &FileName) -
 }
 
 pub(super) async fn read(repository: &Repository, key: &str) -> Result<bytes::Bytes> {
-    repository.get(key).await?.ok_or_else(|| {
-        StorageError::corrupt("a file of the archive is missing").with_key(key)
-    })
+    repository
+        .get(key)
+        .await?
+        .ok_or_else(|| StorageError::corrupt("a file of the archive is missing").with_key(key))
 }

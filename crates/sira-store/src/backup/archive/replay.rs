@@ -133,11 +133,8 @@ pub(in super::super) async fn replay(
     let files = Arc::new(Files { repository: repository.clone(), held: Mutex::default() });
     let named = snapshot.namespaces.iter();
     let named = named.filter_map(|(name, namespace)| Some((name.clone(), namespace.number?)));
-    let mut replayed = Replayed {
-        changes: Changes::new(),
-        names: named.collect(),
-        until_ms: snapshot.as_of_ms,
-    };
+    let mut replayed =
+        Replayed { changes: Changes::new(), names: named.collect(), until_ms: snapshot.as_of_ms };
     let mut at = mark.place.sequence;
     for name in file::names(repository, &mark.stream).await? {
         if name.next <= at {

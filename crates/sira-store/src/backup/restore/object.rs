@@ -84,9 +84,10 @@ impl Target {
         let page = self.writer().list(ListOptions { limit: 1, ..ListOptions::default() }).await?;
         let texts = page.entries.is_empty() && page.next.is_none();
         // Keys that are no texts are not listed.
-        let others = self.engine.as_ref().and_then(|engine| {
-            engine.find_namespace(&self.name).map(|id| engine.count(id) > 0)
-        });
+        let others = self
+            .engine
+            .as_ref()
+            .and_then(|engine| engine.find_namespace(&self.name).map(|id| engine.count(id) > 0));
         Ok(texts && !others.unwrap_or(false))
     }
 
@@ -332,10 +333,7 @@ async fn read_value(entry: &SnapshotEntry, reader: &ChunkReader) -> Result<Bytes
 }
 
 /// The value piece by piece; it fails at its end unless it was the right one.
-fn stream_value(
-    entry: Arc<SnapshotEntry>,
-    reader: Arc<ChunkReader>,
-) -> (ByteStream, Failed) {
+fn stream_value(entry: Arc<SnapshotEntry>, reader: Arc<ChunkReader>) -> (ByteStream, Failed) {
     let (send, receive) = mpsc::channel(4);
     let failed = Failed::default();
     let told = failed.clone();

@@ -62,7 +62,8 @@ impl Plan {
                     namespaces.push(PlannedNamespace { name, pages, changes });
                 }
                 let others = snapshot.namespaces.iter();
-                for (name, namespace) in others.filter(|(_, namespace)| namespace.number.is_none()) {
+                for (name, namespace) in others.filter(|(_, namespace)| namespace.number.is_none())
+                {
                     let (name, pages) = (name.clone(), namespace.pages.clone());
                     namespaces.push(PlannedNamespace { name, pages, changes: BTreeMap::new() });
                 }

@@ -46,7 +46,11 @@ enum Found {
     Large(Box<Candidate>),
     /// It was removed since it was listed.
     Gone,
-    Failed { key: Vec<u8>, error: StorageError, before: Option<SnapshotEntry> },
+    Failed {
+        key: Vec<u8>,
+        error: StorageError,
+        before: Option<SnapshotEntry>,
+    },
 }
 
 /// What the objects of a namespace are read with.
@@ -191,8 +195,7 @@ impl Run<'_> {
                     let cut = cutter.push(piece);
                     (cutter, cut)
                 };
-                let (cutter_back, cut) =
-                    aside(work).await.map_err(Fault::Target)?;
+                let (cutter_back, cut) = aside(work).await.map_err(Fault::Target)?;
                 cutter = cutter_back;
                 for (digest, chunk) in cut {
                     self.writer.add(digest, &chunk).await.map_err(Fault::Target)?;
