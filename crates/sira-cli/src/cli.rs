@@ -113,6 +113,11 @@ pub enum Verb {
     /// Take, release and list locks on keys of a server
     #[command(subcommand)]
     Lock(verbs::lock::LockVerb),
+    /// Make, list, verify, restore and prune backups
+    #[command(subcommand)]
+    Backup(verbs::backup::BackupVerb),
+    /// Bring objects of a backup back, the same as `backup restore`
+    Restore(verbs::backup::RestoreArgs),
     /// Check, mend and read the log in a folder
     #[command(subcommand)]
     Log(verbs::log::LogVerb),

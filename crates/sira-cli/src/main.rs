@@ -1,5 +1,6 @@
 //! The `sira` command.
 
+mod backups;
 mod cli;
 mod config;
 mod failure;
@@ -56,6 +57,8 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
         Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),
         Verb::Lock(verb) => verbs::lock::run(&settings(&global)?, output, &verb),
+        Verb::Backup(verb) => verbs::backup::run(&settings(&global)?, output, verb),
+        Verb::Restore(args) => verbs::backup::restore(&settings(&global)?, output, args),
         Verb::Stat(args) => verbs::stat::run(&settings(&global)?, output, args),
         Verb::Cp(args) => verbs::cp::run(&settings(&global)?, output, args),
         Verb::Log(verb) => verbs::log::run(&settings(&global)?, output, verb),

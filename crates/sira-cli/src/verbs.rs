@@ -1,6 +1,7 @@
 //! The verbs, one a file.
 
 pub mod advise;
+pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod cp;

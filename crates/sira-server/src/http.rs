@@ -5,6 +5,7 @@
 //! that `/v1/_tx` is none.
 
 pub mod app;
+pub mod backups;
 pub mod batch;
 pub mod body;
 pub mod conditions;

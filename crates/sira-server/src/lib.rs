@@ -4,6 +4,7 @@
 //! described by [`openapi`].
 
 pub mod auth;
+pub mod backups;
 pub mod config;
 pub mod error;
 pub mod health;

@@ -29,8 +29,8 @@ pub struct Server {
     resp: Arc<Mutex<Option<RespServer>>>,
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
-    /// What watches the backends and keeps them tidy.
-    tasks: [Task; 4],
+    /// What watches the backends, keeps them tidy and backs them up.
+    tasks: [Task; 5],
 }
 
 /// What a server counts, to be read again and again.
@@ -80,11 +80,13 @@ impl Server {
         let looked_at =
             Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
         let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
+        let backed_up = Arc::clone(&storage.backups).run(Arc::clone(engine.env()));
         let tasks = [
             Task(tokio::spawn(watched)),
             Task(tokio::spawn(maintained)),
             Task(tokio::spawn(looked_at)),
             Task(tokio::spawn(notified)),
+            Task(tokio::spawn(backed_up)),
         ];
         let app = App::new(storage, &config, Arc::clone(&counters));
         let door = Arc::clone(&resp);

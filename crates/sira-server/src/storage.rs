@@ -10,6 +10,7 @@ use sira_store::layers::{Layers, MetricsCollector};
 use sira_store::lock::LockManager;
 use sira_store::{Result, StorageBackend, StorageError};
 
+use crate::backups::Backups;
 use crate::health::Health;
 use crate::limits::RESP_DATABASES;
 use crate::maintenance::Maintenance;
@@ -42,6 +43,8 @@ pub struct Storage {
     pub notifier: Arc<Notifier>,
     /// Has the backends give back space.
     pub maintenance: Arc<Maintenance>,
+    /// Backups of what is held.
+    pub backups: Arc<Backups>,
     /// Which databases of RESP have a policy of their own.
     pub(crate) databases: Arc<Databases>,
 }
@@ -61,6 +64,7 @@ impl Storage {
             collector: Arc::default(),
             monitor: Arc::default(),
             maintenance: Arc::default(),
+            backups: Arc::default(),
             databases: Arc::default(),
         };
         let kept = EmbeddedBackend::new(Arc::clone(&storage.engine)).unmade(LOCKS_NAMESPACE)?;

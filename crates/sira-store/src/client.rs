@@ -11,6 +11,7 @@ mod retire;
 mod scrub;
 mod shadow;
 mod shared;
+mod stored;
 mod syncing;
 mod transactions;
 mod view;
@@ -38,6 +39,7 @@ pub use explain::Whereabouts;
 pub use movement::DataMovement;
 pub use plan::{NamespacePolicy, StoragePlan};
 pub use scrub::{ScrubCursor, ScrubbedObjects};
+pub use stored::StoredNamespace;
 pub use syncing::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
 
 pub(crate) use transactions::draw_apart;

@@ -23,7 +23,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use backend::EmbeddedBackend;
-pub use engine::{Engine, MaintenanceReport, ObjectReader, Snapshot};
+pub use engine::{
+    Engine, History, LogPlace, LoggedWrite, MaintenanceReport, ObjectReader, Snapshot,
+};
 pub use sira_log::log::ScrubStep;
 pub use sira_log::record::LogPosition;
 pub use transaction::Transaction;
@@ -34,6 +36,14 @@ use crate::version::Version;
 /// A namespace of an engine. Numbers are never used again, not even after the namespace is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId(pub(crate) u32);
+
+impl NamespaceId {
+    /// The number.
+    #[must_use]
+    pub const fn as_u32(self) -> u32 {
+        self.0
+    }
+}
 
 /// How an engine is opened.
 #[derive(Debug, Clone, PartialEq)]

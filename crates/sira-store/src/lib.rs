@@ -1,6 +1,7 @@
 //! The heart of Sira: one storage trait, the client over it, and the engines that live in process.
 
 pub mod backend;
+pub mod backup;
 mod batch;
 pub mod blocking;
 pub mod cache;

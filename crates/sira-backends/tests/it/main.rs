@@ -9,6 +9,8 @@
 )]
 #![cfg_attr(not(feature = "all"), allow(dead_code, reason = "for engines that are not built"))]
 
+#[cfg(feature = "object-store")]
+mod backup;
 #[cfg(feature = "cassandra")]
 mod cassandra;
 mod config;

@@ -1,6 +1,7 @@
 //! The sections `[storage]` and `[namespaces]` of the configuration file: backends, who goes where,
 //! compression, encryption, and what namespaces have of their own.
 
+mod backup;
 mod check;
 mod health;
 mod monitoring;
@@ -30,6 +31,7 @@ use super::Sourced;
 use super::nearest::nearest;
 use crate::failure::Failure;
 
+pub use backup::BackupConfig;
 pub use namespaces::{CacheConfig, NamespaceConfig, is_database};
 use reader::Reader;
 pub use reader::{Entry, take};
@@ -70,6 +72,8 @@ pub struct StorageConfig {
     pub health: HealthSettings,
     /// Who is told of alerts.
     pub notify: Vec<NotifyTarget>,
+    /// Where backups go, when, and which are kept.
+    pub backup: Option<BackupConfig>,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -89,6 +93,7 @@ impl Default for StorageConfig {
             monitoring: MonitoringOptions::default(),
             health: HealthSettings::default(),
             notify: Vec::new(),
+            backup: None,
             namespaces: BTreeMap::new(),
         }
     }
@@ -228,7 +233,8 @@ enum Cipher {
 }
 
 /// Sections within `[storage]`.
-const SUBSECTIONS: [&str; 5] = ["backends", "routing", "compression", "encryption", "monitoring"];
+const SUBSECTIONS: [&str; 6] =
+    ["backends", "routing", "compression", "encryption", "monitoring", "backup"];
 
 fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, found: &mut Found) {
     let mut sections = SUBSECTIONS.map(|name| {
@@ -272,7 +278,7 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
             (None, None) => None,
         };
     }
-    let [backends, routing, compression, encryption, monitoring] = &mut sections;
+    let [backends, routing, compression, encryption, monitoring, backup] = &mut sections;
     if let Some((_, table)) = backends.take() {
         read_backends(reader, table, found);
     }
@@ -299,6 +305,9 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
         found.config.monitoring = monitoring.options;
         found.config.health = monitoring.health;
         found.config.notify = monitoring.notify;
+    }
+    if let Some((at, table)) = backup.take() {
+        found.config.backup = backup::read(reader, at, table, found);
     }
 }
 

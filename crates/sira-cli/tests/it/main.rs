@@ -8,6 +8,7 @@
 )]
 
 mod alerts;
+mod backup;
 mod bench;
 mod config;
 mod cp;

@@ -19,8 +19,10 @@ use sira_store::{
 
 use sira_store::layers::MetricsCollector;
 
+use crate::backups::Backups;
 use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::health::Health;
+use crate::http::backups::BackupJobs;
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
@@ -46,6 +48,7 @@ struct Shared {
     health: Arc<Health>,
     notifier: Arc<Notifier>,
     maintenance: Arc<Maintenance>,
+    backups: Arc<Backups>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -56,6 +59,7 @@ struct Shared {
     other_metrics: OnceLock<MetricsWriter>,
     migrations: Migrations,
     syncs: Syncs,
+    backup_jobs: BackupJobs,
     draining: AtomicBool,
 }
 
@@ -69,8 +73,17 @@ impl App {
     /// The shared part of a server over this storage.
     #[must_use]
     pub fn new(storage: Storage, config: &ServerConfig, metrics: Arc<HttpMetrics>) -> Self {
-        let Storage { engine, client, collector, monitor, health, notifier, maintenance, .. } =
-            storage;
+        let Storage {
+            engine,
+            client,
+            collector,
+            monitor,
+            health,
+            notifier,
+            maintenance,
+            backups,
+            ..
+        } = storage;
         let store = EmbeddedBackend::new(engine);
         let env = Arc::clone(store.engine().env());
         Self(Arc::new(Shared {
@@ -83,6 +96,7 @@ impl App {
             health,
             notifier,
             maintenance,
+            backups,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -91,6 +105,7 @@ impl App {
             other_metrics: OnceLock::new(),
             migrations: Migrations::default(),
             syncs: Syncs::default(),
+            backup_jobs: BackupJobs::default(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -248,6 +263,18 @@ impl App {
         &self.0.syncs
     }
 
+    /// Backups of what is held here.
+    #[must_use]
+    pub fn backups(&self) -> &Backups {
+        &self.0.backups
+    }
+
+    /// Work on backups that was asked here.
+    #[must_use]
+    pub fn backup_jobs(&self) -> &BackupJobs {
+        &self.0.backup_jobs
+    }
+
     /// Everything that is counted, here and in the backends.
     ///
     /// # Errors
@@ -273,6 +300,7 @@ impl App {
         metrics::cache::write(&self.0.client.cache_stats(), &mut out);
         self.0.syncs.write(&mut out);
         self.0.maintenance.write(&mut out);
+        self.0.backups.figures().write(self.env().now_ms(), &mut out);
         self.0.client.locks().figures().write(&mut out);
         let stats = self.0.store.stats().await?;
         for (name, help, value) in [

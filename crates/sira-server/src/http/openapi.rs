@@ -8,7 +8,8 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{
-    batch, data, health, json, locks, migrations, namespaces, object, route, syncs, transaction,
+    backups, batch, data, health, json, locks, migrations, namespaces, object, route, syncs,
+    transaction,
 };
 use crate::problem::Problem;
 
@@ -83,6 +84,11 @@ pub enum Problems {
         locks::list,
         locks::acquire,
         locks::release,
+        backups::snapshots,
+        backups::list,
+        backups::begin,
+        backups::show,
+        backups::cancel,
         document,
     ),
     components(schemas(ProblemDocument)),

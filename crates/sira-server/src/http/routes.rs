@@ -9,7 +9,8 @@ use http::StatusCode;
 use crate::http::app::App;
 use crate::http::observe::observe;
 use crate::http::{
-    batch, data, health, locks, migrations, namespaces, object, openapi, route, syncs, transaction,
+    backups, batch, data, health, locks, migrations, namespaces, object, openapi, route, syncs,
+    transaction,
 };
 use crate::problem::Problem;
 
@@ -69,6 +70,9 @@ pub fn table() -> Vec<Route> {
             &["get", "post", "delete"],
             get(locks::list).post(locks::acquire).delete(locks::release),
         ),
+        route("/backups", &["get"], get(backups::snapshots)),
+        route("/backups/jobs", &["get", "post"], get(backups::list).post(backups::begin)),
+        route("/backups/jobs/{id}", &["get", "delete"], get(backups::show).delete(backups::cancel)),
         route("/stats", &["get"], get(health::stats)),
         route("/openapi.json", &["get"], get(openapi::document)),
     ]

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod follow;
+mod history;
 mod lookup;
 mod maintain;
 mod open;
@@ -39,7 +40,9 @@ use crate::env::{Env, SystemEnv};
 use crate::error::{Result, StorageError};
 use crate::version::{HybridClock, Version};
 
-pub(super) use follow::{Followed, LogPlace};
+pub(super) use follow::Followed;
+pub use follow::LogPlace;
+pub use history::{History, LoggedWrite};
 pub use maintain::MaintenanceReport;
 pub(super) use maintain::collect_if_expired;
 pub use reader::ObjectReader;

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod backup;
 mod cache;
 mod client;
 mod client_copies;

@@ -53,6 +53,30 @@ fn nothing_is_the_embedded_engine() {
 }
 
 #[test]
+fn backups_have_a_target_and_times() {
+    let text = "[storage.backup]\ntarget = \"/b\"\nschedule = \"0 3 * * *\"\n\
+                time_zone = \"Asia/Tokyo\"\narchive_interval = \"0s\"\nexclude = [\"x*\"]\n\
+                [storage.backup.retention]\ndaily = 7";
+    let backup = right(text).backup.unwrap();
+    assert_eq!((backup.target.as_str(), backup.archive_interval), ("/b", None));
+    assert!(!backup.namespaces.has("xy") && backup.namespaces.has("y"));
+    assert_eq!(backup.retention.unwrap().daily, 7);
+    // Three in the morning in Tokyo is 18:00 UTC.
+    assert_eq!(backup.schedule.unwrap().after(0), Some(18 * 3_600_000));
+    for (text, message) in [
+        ("[storage.backup]\nschedule = \"0 3 * * *\"", "1:1: storage.backup has no target"),
+        ("[storage.backup]\ntarget = \"/b\"\nschedule = \"at night\"", "3:12: storage.backup"),
+        ("[storage.backup]\ntarget = \"/b\"\ntime_zone = \"Mars\"", "3:13: storage.backup"),
+        ("[storage.backup]\ntarget = \"/b\"\nencryption = \"aes256_gcm\"", "3:14: there are no"),
+        ("[storage.backup]\ntarget = \"/b\"\narchive_interval = \"1ms\"", "3:20: storage.backup"),
+        ("[storage.backup]\ntarget = \"/b\"\nverify_percent = 101", "3:18: storage.backup"),
+    ] {
+        let (told, _) = one(text);
+        assert!(told.starts_with(message), "{told}");
+    }
+}
+
+#[test]
 fn monitoring_has_bounds() {
     let only = right("[storage.monitoring.alerts]\nerror_percent = 0.5").monitoring;
     assert_eq!(only.alerts.error_percent, Some(0.5));

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use sira_backends::config::{BackendConfig, open};
 use sira_server::Storage;
+use sira_server::backups::BackupSettings;
+use sira_store::backup::BackupSource;
 use sira_store::cache::{CacheOptions, DiskTierOptions, RemoteTierOptions};
 use sira_store::client::{NamespacePolicy, StoragePlan};
 use sira_store::embedded::EmbeddedBackend;
@@ -20,6 +22,7 @@ use sira_store::{Result, Retry, StorageBackend, StorageError};
 
 use super::absent::AbsentBackend;
 use super::opened::{Files, Opened};
+use crate::backups::open_defaults;
 use crate::config::storage::{CacheConfig, EMBEDDED, NamespaceConfig, StorageConfig, is_database};
 
 /// Folder of the caches' disk tiers, in the data folder.
@@ -38,6 +41,8 @@ pub struct Plane {
     pub(super) config: StorageConfig,
     /// Whether anything is served by it yet.
     pub(super) serves: bool,
+    /// The target of backups does not answer.
+    backups_late: bool,
 }
 
 impl Plane {
@@ -51,6 +56,7 @@ impl Plane {
             transactions: tokio::sync::OnceCell::new(),
             config: StorageConfig::default(),
             serves: false,
+            backups_late: false,
         }
     }
 
@@ -72,10 +78,13 @@ impl Plane {
             self.see_off(config, &opened, &leaving).await?;
         }
         let plan = self.plan(config, &opened).await?;
+        let backups = self.backups(config, &opened, &plan).await?;
         self.storage.apply(plan)?;
         if let Err(error) = self.storage.client.settle_transactions().await {
             tracing::warn!(%error, "a committed transaction waits for a backend");
         }
+        self.backups_late = config.backup.is_some() && backups.is_none();
+        self.storage.backups.apply(backups);
         self.storage.maintenance.apply(config.maintenance_interval);
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         self.storage.health.apply(config.health.clone());
@@ -87,6 +96,39 @@ impl Plane {
         self.config = config.clone();
         self.serves = true;
         Ok(())
+    }
+
+    /// How backups are made; `None` also where their target does not answer, which a later try may
+    /// not meet.
+    async fn backups(
+        &self,
+        config: &StorageConfig,
+        opened: &BTreeMap<String, Opened>,
+        plan: &StoragePlan,
+    ) -> Result<Option<BackupSettings>> {
+        let Some(backup) = &config.backup else { return Ok(None) };
+        let source = BackupSource::new(self.storage.client.clone());
+        let source = source.with_engine(EMBEDDED, Arc::clone(&self.storage.engine)).await?;
+        if opened.get(&backup.target).is_some_and(|target| target.absent) {
+            return Ok(None);
+        }
+        let backends = opened.iter();
+        let backends = backends.map(|(name, opened)| (name.clone(), Arc::clone(&opened.backend)));
+        let (backends, keyring) = (backends.collect(), Arc::clone(&plan.keyring));
+        let defaults = match open_defaults(config, backup, &backends, keyring, source, true).await {
+            Ok(defaults) => defaults,
+            Err(error) if error.retry() == Retry::Permanent => return Err(error),
+            Err(error) => {
+                tracing::error!(alert = "backup", %error, "alert: the target of backups cannot be opened; it is tried again");
+                return Ok(None);
+            }
+        };
+        Ok(Some(BackupSettings {
+            defaults,
+            schedule: backup.schedule.clone(),
+            drill: backup.drill.clone(),
+            archive_interval: backup.archive_interval,
+        }))
     }
 
     /// What is to be served by.
@@ -170,7 +212,7 @@ impl Plane {
 
     /// Whether something stands in for a backend that could not be opened.
     pub fn has_absent(&self) -> bool {
-        self.opened.values().any(|opened| opened.absent)
+        self.backups_late || self.opened.values().any(|opened| opened.absent)
     }
 
     /// Tries to open what could not be opened, and serves from what can be now.
@@ -181,7 +223,8 @@ impl Plane {
         let config = self.config.clone();
         let before = self.opened.values().filter(|opened| opened.absent).count();
         let opened = self.open_all(&config.backends).await?;
-        if opened.values().filter(|opened| opened.absent).count() < before {
+        let fewer = opened.values().filter(|opened| opened.absent).count() < before;
+        if fewer || self.backups_late {
             self.opened = opened;
             self.apply(&config).await?;
         }

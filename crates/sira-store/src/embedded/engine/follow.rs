@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sira_log::log::{Found, SEGMENT_START};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use sira_log::log::{Found, RecordRef, SEGMENT_START};
 use sira_log::record::ContentKind;
 
 use super::super::NamespaceId;
@@ -15,15 +17,28 @@ use crate::version::Version;
 /// Within which time records become durable that a follower waits for.
 const DURABLE_WITHIN: Duration = Duration::from_millis(50);
 
-/// A place between two records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct LogPlace {
-    pub(in super::super) segment: u32,
+/// A place between two records of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// Number of the segment.
+    pub segment: u32,
     /// Random number of the segment, which no other segment has.
-    pub(in super::super) salt: u64,
-    pub(in super::super) offset: u64,
+    pub salt: u64,
+    /// Bytes from the start of the segment.
+    pub offset: u64,
     /// Number of the record that comes next.
-    pub(in super::super) sequence: u64,
+    pub sequence: u64,
+}
+
+/// Whether a walk goes on behind a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It does.
+    On,
+    /// It ends behind this record.
+    Stop,
+    /// The record is not what it should be, and the walk has lost its way.
+    Lost,
 }
 
 /// A key that was written or removed.
@@ -70,6 +85,39 @@ impl Engine {
         namespace: NamespaceId,
         records: usize,
     ) -> Result<Option<Followed>> {
+        let (mut keys, mut last) = (Vec::new(), None);
+        let walked = self.walk(from, records, |record, _| {
+            let whole = changes(record, |change| {
+                if change.header.namespace == namespace {
+                    keys.push(FollowedKey {
+                        key: change.key.to_vec(),
+                        version: change.version,
+                        removed: change.header.op == Op::Delete,
+                    });
+                }
+                Ok(())
+            })?;
+            last = Some(Version::from_u64(record.header.time));
+            Ok(if whole { Step::On } else { Step::Lost })
+        })?;
+        let Some(next) = walked else { return Ok(None) };
+        if !keys.is_empty() {
+            // A record can be durable before the index has it; when its lock was free once, it has.
+            self.stripes.drain();
+        }
+        let left = self.log.appended().saturating_sub(next.sequence);
+        Ok(Some(Followed { keys, next, left, last }))
+    }
+
+    /// Visits the durable records of changes behind a place, until about so many records were seen,
+    /// with the bytes of their segments; gives the place behind them, or `None` where a record is
+    /// missing.
+    pub(super) fn walk(
+        &self,
+        from: LogPlace,
+        records: usize,
+        mut visit: impl FnMut(&RecordRef<'_>, &Bytes) -> Result<Step>,
+    ) -> Result<Option<LogPlace>> {
         let durable = self.log.durable();
         if self.log.appended() > durable {
             self.log.request_durable_within(DURABLE_WITHIN);
@@ -78,8 +126,7 @@ impl Engine {
         if segment.salt != from.salt || from.sequence > self.log.appended() {
             return Ok(None);
         }
-        let mut next = from;
-        let (mut keys, mut last, mut seen) = (Vec::new(), None, 0);
+        let (mut next, mut seen) = (from, 0);
         while seen < records && next.sequence < durable {
             let sealed = segment.is_sealed();
             let bytes = segment.read_used()?;
@@ -90,25 +137,19 @@ impl Engine {
                     Found::End => break,
                     Found::Bad { .. } => return Ok(None),
                 };
-                if record.header.kind == ContentKind::Custom as u8 {
-                    let whole = changes(&record, |change| {
-                        if change.header.namespace == namespace {
-                            keys.push(FollowedKey {
-                                key: change.key.to_vec(),
-                                version: change.version,
-                                removed: change.header.op == Op::Delete,
-                            });
-                        }
-                        Ok(())
-                    })?;
-                    if !whole {
-                        return Ok(None);
-                    }
-                    last = Some(Version::from_u64(record.header.time));
+                let step = match record.header.kind == ContentKind::Custom as u8 {
+                    true => visit(&record, &bytes)?,
+                    false => Step::On,
+                };
+                if step == Step::Lost {
+                    return Ok(None);
                 }
                 seen += 1;
                 next.offset = record.end();
                 next.sequence = record.header.sequence + u64::from(record.header.count);
+                if step == Step::Stop {
+                    return Ok(Some(next));
+                }
             }
             if seen >= records || next.sequence >= durable || !sealed {
                 break;
@@ -123,11 +164,6 @@ impl Engine {
             next.offset = SEGMENT_START;
             segment = behind;
         }
-        if !keys.is_empty() {
-            // A record can be durable before the index has it; when its lock was free once, it has.
-            self.stripes.drain();
-        }
-        let left = self.log.appended().saturating_sub(next.sequence);
-        Ok(Some(Followed { keys, next, left, last }))
+        Ok(Some(next))
     }
 }

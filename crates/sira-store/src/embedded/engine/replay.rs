@@ -19,6 +19,8 @@ pub(super) struct LoggedChange<'a> {
     pub version: Version,
     pub key: &'a [u8],
     pub location: Location,
+    /// From the item on; a value that lies apart is the record's data.
+    pub item: &'a [u8],
 }
 
 /// Visits the changes of a record in order. Frames were verified before; bytes that are no item
@@ -45,7 +47,7 @@ pub(super) fn changes<'a>(
             size: header.value_len,
             expiry: coarse_expiry(header.expires_at_ms()),
         };
-        visit(LoggedChange { header, version, key, location })?;
+        visit(LoggedChange { header, version, key, location, item: rest })?;
         if !batch {
             return Ok(true);
         }

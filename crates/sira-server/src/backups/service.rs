@@ -1,0 +1,209 @@
+//! Backups by the clock: runs when they are due, the archive all the time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sira_store::backup::Archiver;
+use sira_store::env::Env;
+use sira_store::{Result, StorageError};
+use tokio::sync::{Notify, watch};
+
+use super::figures::Figures;
+use super::schedule::Schedule;
+use super::work::{BackupDefaults, BackupOutcome, BackupTask, BackupWork};
+
+/// How often it is looked whether something is due.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits after a failure, the first and the longest.
+const BACKOFF: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(1800);
+
+/// What is done by the clock.
+#[derive(Debug, Clone)]
+pub struct BackupSettings {
+    /// What backups are made of.
+    pub defaults: BackupDefaults,
+    /// When a snapshot is made; never by the clock where nothing says.
+    pub schedule: Option<Schedule>,
+    /// When a drill is made.
+    pub drill: Option<Schedule>,
+    /// Time between two passes of the archive; none without.
+    pub archive_interval: Option<Duration>,
+}
+
+/// Backups of a server.
+#[derive(Debug, Default)]
+pub struct Backups {
+    settings: watch::Sender<Option<Arc<BackupSettings>>>,
+    figures: Figures,
+    /// The archive has nothing to go on from, or has lost its place.
+    wanted: Notify,
+    last_drill_ms: Mutex<Option<u64>>,
+}
+
+impl Backups {
+    /// Goes by these settings from now on; without any, no backups are made.
+    pub fn apply(&self, settings: Option<BackupSettings>) {
+        self.settings.send_replace(settings.map(Arc::new));
+    }
+
+    /// What backups are made of.
+    ///
+    /// # Errors
+    /// [`StorageError::NotFound`] where the configuration has none.
+    pub fn defaults(&self) -> Result<BackupDefaults> {
+        let settings = self.settings.borrow();
+        settings.as_ref().map(|settings| settings.defaults.clone()).ok_or_else(|| {
+            StorageError::not_found(
+                "the server makes no backups: say where to in [storage.backup] of its configuration",
+            )
+        })
+    }
+
+    /// What is told of them.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// Does work, counts it, and tells how it ended.
+    ///
+    /// # Errors
+    /// The work's.
+    pub async fn perform(
+        &self,
+        work: &'static str,
+        task: &BackupTask,
+        env: &dyn Env,
+    ) -> Result<BackupOutcome> {
+        let done = task.run().await;
+        self.figures.ended(work, done.as_ref().ok(), env.now_ms());
+        match &done {
+            Ok(outcome) if outcome.sound => {
+                tracing::info!(work, report = %outcome.report, "backup: done");
+            }
+            Ok(outcome) => {
+                tracing::warn!(alert = "backup", work, report = %outcome.report, "alert: a backup is incomplete or damaged");
+            }
+            Err(error) => tracing::error!(alert = "backup", work, %error, "alert: a backup failed"),
+        }
+        done
+    }
+
+    /// Does what is due, without end.
+    pub async fn run(self: Arc<Self>, env: Arc<dyn Env>) {
+        let mut changes = self.settings.subscribe();
+        loop {
+            let settings = changes.borrow_and_update().clone();
+            let work = async {
+                match &settings {
+                    None => std::future::pending().await,
+                    Some(settings) => {
+                        tokio::join!(self.by_schedule(settings, &*env), self.archive(settings));
+                    }
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn by_schedule(&self, settings: &BackupSettings, env: &dyn Env) {
+        let mut backoff = BACKOFF;
+        loop {
+            match self.turn(settings, env).await {
+                Ok(()) => backoff = BACKOFF,
+                Err(error) => {
+                    tracing::warn!(%error, "backups are tried again later");
+                    tokio::time::sleep(backoff).await;
+                    backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.wanted.notified() => {
+                    if let Err(error) = self.make(settings, env).await {
+                        tracing::warn!(%error, "the archive waits for a snapshot");
+                        tokio::time::sleep(backoff).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a snapshot or a drill is due, and makes it. When the last one was is what the
+    /// repository says, so one that was missed while the server was down is made at once.
+    async fn turn(&self, settings: &BackupSettings, env: &dyn Env) -> Result<()> {
+        let newest = settings.defaults.repository.newest().await?;
+        let last_ms = newest.as_ref().map(|snapshot| snapshot.id.begun_ms);
+        if let Some(newest) = &newest {
+            self.figures.found(newest.ended_ms);
+        }
+        let run_ms = match (&settings.schedule, last_ms) {
+            (None, _) => None,
+            (Some(_), None) => Some(0),
+            (Some(schedule), Some(last_ms)) => schedule.after(last_ms),
+        };
+        let drilled_ms = *self.last_drill_ms.lock().get_or_insert(env.now_ms());
+        let drill_ms = settings.drill.as_ref().and_then(|schedule| schedule.after(drilled_ms));
+        let Some(due_ms) = run_ms.into_iter().chain(drill_ms).min() else {
+            self.wanted.notified().await;
+            self.wanted.notify_one();
+            return Ok(());
+        };
+        while env.now_ms() < due_ms {
+            let left = Duration::from_millis(due_ms.saturating_sub(env.now_ms()));
+            tokio::select! {
+                () = tokio::time::sleep(left.min(Duration::from_secs(60))) => {}
+                () = self.wanted.notified() => {
+                    self.wanted.notify_one();
+                    return Ok(());
+                }
+            }
+        }
+        if Some(due_ms) == run_ms {
+            if let Some(schedule) = settings.schedule.as_ref().filter(|_| last_ms.is_some()) {
+                tokio::time::sleep(schedule.delay(env.random_u64())).await;
+            }
+            return self.make(settings, env).await;
+        }
+        *self.last_drill_ms.lock() = Some(env.now_ms());
+        let drill = BackupTask::new(&BackupWork::Drill {}, &settings.defaults)?;
+        self.perform("drill", &drill, env).await.map(drop)
+    }
+
+    /// Makes a snapshot, verifies a sample of it, and removes what is not to be kept.
+    async fn make(&self, settings: &BackupSettings, env: &dyn Env) -> Result<()> {
+        let verify = BackupWork::Verify { snapshot: None, percent: None, full: false };
+        let prune = BackupWork::Prune { remove: Vec::new(), dry_run: false };
+        for work in [BackupWork::Run { full: false }, verify, prune] {
+            let task = BackupTask::new(&work, &settings.defaults)?;
+            self.perform(work.name(), &task, env).await?;
+        }
+        Ok(())
+    }
+
+    async fn archive(&self, settings: &BackupSettings) {
+        let Some(interval) = settings.archive_interval else {
+            return std::future::pending().await;
+        };
+        let BackupDefaults { repository, source, namespaces, .. } = settings.defaults.clone();
+        let mut archiver = Archiver::new(repository, source, namespaces);
+        loop {
+            match archiver.pass().await {
+                Ok(Some(pass)) => self.figures.archived(pass.until_ms, pass.bytes),
+                Ok(None) => self.wanted.notify_one(),
+                Err(error) => tracing::warn!(%error, "the archive is tried again"),
+            }
+            tokio::time::sleep(interval).await;
+        }
+    }
+}
