@@ -11,7 +11,7 @@ use sira_store::lock::LockManager;
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::backups::Backups;
-use crate::health::Health;
+use crate::health::{BackupState, Health};
 use crate::limits::RESP_DATABASES;
 use crate::maintenance::Maintenance;
 use crate::monitoring::Monitor;
@@ -70,6 +70,8 @@ impl Storage {
         let kept = EmbeddedBackend::new(Arc::clone(&storage.engine)).unmade(LOCKS_NAMESPACE)?;
         let env = Arc::clone(storage.engine.env());
         storage.monitor.notify(Arc::clone(&storage.notifier), Arc::clone(&env));
+        storage.backups.notify(Arc::clone(&storage.notifier));
+        storage.health.watch_backups(Arc::clone(&storage.backups) as Arc<dyn BackupState>);
         storage.client.use_locks(LockManager::durable(Arc::new(kept), env))?;
         storage.apply(StoragePlan::default())?;
         Ok(storage)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use sira_store::health::BackupMarks;
 use sira_store::layers::MetricFamilies;
 
 use super::BackupOutcome;
@@ -54,6 +55,12 @@ impl Figures {
                 _ => {}
             }
         }
+    }
+
+    /// When the last ones ended well.
+    pub(super) fn marks(&self) -> BackupMarks {
+        let Counts { last_success_ms, last_verified_ms, .. } = *self.0.lock();
+        BackupMarks { last_success_ms, last_verified_ms }
     }
 
     /// A snapshot of before the server was started.

@@ -1,16 +1,20 @@
 //! Backups by the clock: runs when they are due, the archive all the time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use sira_store::backup::Archiver;
 use sira_store::env::Env;
+use sira_store::health::{BackupMarks, HealthState};
 use sira_store::{Result, StorageError};
 use tokio::sync::{Notify, watch};
 
 use super::figures::Figures;
 use super::schedule::Schedule;
+use crate::health::{BackupState, RUN_BOOK};
+use crate::notify::{Alert, Notifier};
+
 use super::work::{BackupDefaults, BackupOutcome, BackupTask, BackupWork};
 
 /// How often it is looked whether something is due.
@@ -41,6 +45,14 @@ pub struct Backups {
     /// The archive has nothing to go on from, or has lost its place.
     wanted: Notify,
     last_drill_ms: Mutex<Option<u64>>,
+    /// Who is told how work ended, besides the log.
+    notifier: OnceLock<Arc<Notifier>>,
+}
+
+impl BackupState for Backups {
+    fn marks(&self) -> Option<BackupMarks> {
+        self.settings.borrow().as_ref().map(|_| self.figures.marks())
+    }
 }
 
 impl Backups {
@@ -62,6 +74,25 @@ impl Backups {
         })
     }
 
+    /// Tells this notifier how work ended, besides the log; only the first call counts.
+    pub fn notify(&self, notifier: Arc<Notifier>) {
+        let _ = self.notifier.set(notifier);
+    }
+
+    /// Tells that work went well, which ends its alert, or that it did not.
+    fn tell(&self, work: &str, severity: HealthState, message: String, now_ms: u64) {
+        let Some(notifier) = self.notifier.get() else { return };
+        notifier.tell(Alert {
+            name: format!("backup_{work}"),
+            backend: "backup".to_owned(),
+            severity,
+            is_firing: severity != HealthState::Healthy,
+            message,
+            at_ms: now_ms,
+            run_book: format!("{RUN_BOOK}#backup"),
+        });
+    }
+
     /// What is told of them.
     #[must_use]
     pub fn figures(&self) -> &Figures {
@@ -79,7 +110,14 @@ impl Backups {
         env: &dyn Env,
     ) -> Result<BackupOutcome> {
         let done = task.run().await;
-        self.figures.ended(work, done.as_ref().ok(), env.now_ms());
+        let now_ms = env.now_ms();
+        self.figures.ended(work, done.as_ref().ok(), now_ms);
+        let (severity, message) = match &done {
+            Ok(outcome) if outcome.sound => (HealthState::Healthy, outcome.report.to_string()),
+            Ok(outcome) => (HealthState::Warning, outcome.report.to_string()),
+            Err(error) => (HealthState::Critical, error.to_string()),
+        };
+        self.tell(work, severity, message, now_ms);
         match &done {
             Ok(outcome) if outcome.sound => {
                 tracing::info!(work, report = %outcome.report, "backup: done");
