@@ -154,3 +154,12 @@ fn damage_fires_in_prometheus_and_is_told_to_alertmanager() {
         }
     }
 }
+
+#[test]
+fn rules_fire_when_they_should() {
+    // What brings Prometheus brings its tool.
+    let _ = env("SIRA_TEST_PROMETHEUS_URL");
+    let mut promtool = std::process::Command::new("promtool");
+    let ran = run(promtool.args(["test", "rules"]).arg(deploy().join("prometheus/tests.yml")));
+    ran.exits(0);
+}
