@@ -1,5 +1,6 @@
 //! Backups by the clock: runs when they are due, the archive all the time.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use sira_store::backup::Archiver;
 use sira_store::env::Env;
 use sira_store::health::{BackupMarks, HealthState};
 use sira_store::{Result, StorageError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::figures::Figures;
 use super::schedule::Schedule;
@@ -37,13 +38,21 @@ pub struct BackupSettings {
     pub archive_interval: Option<Duration>,
 }
 
+/// What is due.
+enum Due {
+    /// A snapshot, after a pause.
+    Run { jitter: Duration },
+    /// A drill.
+    Drill,
+}
+
 /// Backups of a server.
 #[derive(Debug, Default)]
 pub struct Backups {
     settings: watch::Sender<Option<Arc<BackupSettings>>>,
     figures: Figures,
-    /// The archive has nothing to go on from, or has lost its place.
-    wanted: Notify,
+    /// The archive has no snapshot to go on from, or has lost its place.
+    wanted: AtomicBool,
     last_drill_ms: Mutex<Option<u64>>,
     /// Who is told how work ended, besides the log.
     notifier: OnceLock<Arc<Notifier>>,
@@ -157,7 +166,18 @@ impl Backups {
     async fn by_schedule(&self, settings: &BackupSettings, env: &dyn Env) {
         let mut backoff = BACKOFF;
         loop {
-            match self.turn(settings, env).await {
+            let done = match self.due(settings, env).await {
+                Ok(Due::Run { jitter }) => {
+                    tokio::time::sleep(jitter).await;
+                    let made = self.make(settings, env).await;
+                    // The archive has asked for it all the while.
+                    self.wanted.store(false, Ordering::Relaxed);
+                    made
+                }
+                Ok(Due::Drill) => self.drill(settings, env).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(()) => backoff = BACKOFF,
                 Err(error) => {
                     tracing::warn!(%error, "backups are tried again later");
@@ -165,54 +185,46 @@ impl Backups {
                     backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
                 }
             }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.wanted.notified() => {
-                    if let Err(error) = self.make(settings, env).await {
-                        tracing::warn!(%error, "the archive waits for a snapshot");
-                        tokio::time::sleep(backoff).await;
-                    }
-                }
-            }
         }
     }
 
-    /// Waits until a snapshot or a drill is due, and makes it. When the last one was is what the
-    /// repository says, so one that was missed while the server was down is made at once.
-    async fn turn(&self, settings: &BackupSettings, env: &dyn Env) -> Result<()> {
-        let newest = settings.defaults.repository.newest().await?;
-        let last_ms = newest.as_ref().map(|snapshot| snapshot.id.begun_ms);
-        if let Some(newest) = &newest {
-            self.figures.found(newest.ended_ms);
-        }
-        let run_ms = match (&settings.schedule, last_ms) {
-            (None, _) => None,
-            (Some(_), None) => Some(0),
-            (Some(schedule), Some(last_ms)) => schedule.after(last_ms),
-        };
-        let drilled_ms = *self.last_drill_ms.lock().get_or_insert(env.now_ms());
-        let drill_ms = settings.drill.as_ref().and_then(|schedule| schedule.after(drilled_ms));
-        let Some(due_ms) = run_ms.into_iter().chain(drill_ms).min() else {
-            self.wanted.notified().await;
-            self.wanted.notify_one();
-            return Ok(());
-        };
-        while env.now_ms() < due_ms {
-            let left = Duration::from_millis(due_ms.saturating_sub(env.now_ms()));
-            tokio::select! {
-                () = tokio::time::sleep(left.min(Duration::from_secs(60))) => {}
-                () = self.wanted.notified() => {
-                    self.wanted.notify_one();
-                    return Ok(());
+    /// Waits until a snapshot or a drill is due. When the last snapshot was made is what the
+    /// repository says, so one that was missed while the server was down is due at once.
+    async fn due(&self, settings: &BackupSettings, env: &dyn Env) -> Result<Due> {
+        loop {
+            let newest = settings.defaults.repository.newest().await?;
+            let last_ms = newest.as_ref().map(|snapshot| snapshot.id.begun_ms);
+            if let Some(newest) = &newest {
+                self.figures.found(newest.ended_ms);
+            }
+            let run_ms = match (&settings.schedule, last_ms) {
+                (None, _) => None,
+                (Some(_), None) => Some(0),
+                (Some(schedule), Some(last_ms)) => schedule.after(last_ms),
+            };
+            let drilled_ms = *self.last_drill_ms.lock().get_or_insert(env.now_ms());
+            let drill_ms = settings.drill.as_ref().and_then(|schedule| schedule.after(drilled_ms));
+            let is_due = |at: Option<u64>| at.is_some_and(|at| at <= env.now_ms());
+            while !(is_due(run_ms) || is_due(drill_ms)) {
+                if self.wanted.load(Ordering::Relaxed) {
+                    return Ok(Due::Run { jitter: Duration::ZERO });
                 }
+                tokio::time::sleep(LOOK).await;
             }
-        }
-        if Some(due_ms) == run_ms {
-            if let Some(schedule) = settings.schedule.as_ref().filter(|_| last_ms.is_some()) {
-                tokio::time::sleep(schedule.delay(env.random_u64())).await;
+            if !is_due(run_ms) {
+                return Ok(Due::Drill);
             }
-            return self.make(settings, env).await;
+            let now = settings.defaults.repository.newest().await?;
+            if now.map(|snapshot| snapshot.id) == newest.map(|snapshot| snapshot.id) {
+                let schedule = settings.schedule.as_ref().filter(|_| last_ms.is_some());
+                let jitter = schedule.map(|schedule| schedule.delay(env.random_u64()));
+                return Ok(Due::Run { jitter: jitter.unwrap_or_default() });
+            }
+            // Somebody has asked for one meanwhile.
         }
+    }
+
+    async fn drill(&self, settings: &BackupSettings, env: &dyn Env) -> Result<()> {
         *self.last_drill_ms.lock() = Some(env.now_ms());
         let drill = BackupTask::new(&BackupWork::Drill {}, &settings.defaults)?;
         self.perform("drill", &drill, env).await.map(drop)
@@ -238,7 +250,7 @@ impl Backups {
         loop {
             match archiver.pass().await {
                 Ok(Some(pass)) => self.figures.archived(pass.until_ms, pass.bytes),
-                Ok(None) => self.wanted.notify_one(),
+                Ok(None) => self.wanted.store(true, Ordering::Relaxed),
                 Err(error) => tracing::warn!(%error, "the archive is tried again"),
             }
             tokio::time::sleep(interval).await;

@@ -48,7 +48,6 @@ pub struct Archiver {
     source: BackupSource,
     choice: NamespaceChoice,
     state: Option<State>,
-    part_bytes: u64,
 }
 
 struct State {
@@ -61,7 +60,7 @@ impl Archiver {
     /// An archiver of some namespaces, those that lie on the engine alone.
     #[must_use]
     pub fn new(repository: Repository, source: BackupSource, choice: NamespaceChoice) -> Self {
-        Self { repository, source, choice, state: None, part_bytes: PART_BYTES }
+        Self { repository, source, choice, state: None }
     }
 
     /// Archives what was acknowledged since the last pass. `None` where the log no longer has all of
@@ -150,7 +149,7 @@ impl Archiver {
         let files = file::names(&self.repository, &engine.stream).await?;
         if let Some(name) = files.last() {
             let header = file::header(&self.repository, name).await?;
-            if newest.as_ref().is_none_or(|(place, _)| place.sequence < header.next.sequence) {
+            if newest.as_ref().is_none_or(|(place, _)| place.sequence <= header.next.sequence) {
                 newest = Some((header.next, header.names));
             }
         }
@@ -170,6 +169,7 @@ impl Archiver {
             stream: engine.stream.clone(),
             first: from.sequence,
             next: history.next.sequence,
+            until_ms,
         };
         let state = self.state.as_ref();
         let before = state.map(|state| state.names.clone()).unwrap_or_default();
@@ -181,7 +181,7 @@ impl Archiver {
                 continue;
             }
             pass.changes += 1;
-            let large = write.put.as_ref().filter(|put| put.value.len() as u64 > self.part_bytes);
+            let large = write.put.as_ref().filter(|put| put.value.len() as u64 > PART_BYTES);
             let parts = match large.map(|put| put.value.clone()) {
                 Some(value) => self.write_parts(&mut builder, value).await?,
                 None => Vec::new(),
@@ -200,7 +200,7 @@ impl Archiver {
         let mut parts = Vec::new();
         let mut at = 0;
         while at < value.len() {
-            let end = (at + self.part_bytes as usize).min(value.len());
+            let end = (at + PART_BYTES as usize).min(value.len());
             let (number, key) = builder.part();
             self.put(&key, value.slice(at..end)).await?;
             parts.push(number);
@@ -218,12 +218,6 @@ impl Archiver {
             }
             put => put,
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn with_part_bytes(mut self, part_bytes: u64) -> Self {
-        self.part_bytes = part_bytes;
-        self
     }
 }
 
@@ -247,7 +241,9 @@ pub(super) async fn prune(
     let mut removed = 0;
     for key in repository.keys(ARCHIVE).await? {
         let needed = FileName::of_key(&key).is_none_or(|name| {
-            oldest.get(name.stream.as_str()).is_some_and(|sequence| name.next > *sequence)
+            let names_only = name.first == name.next;
+            let behind = name.next.saturating_add(names_only.into());
+            oldest.get(name.stream.as_str()).is_some_and(|sequence| behind > *sequence)
         });
         if needed {
             continue;

@@ -220,10 +220,14 @@ impl Prune {
         if self.options.dry_run || nothing {
             return Ok(());
         }
+        // What a pack that stays holds too is not written again.
+        let held: Used =
+            stay.iter().flat_map(|table| table.chunks.iter().map(|(digest, _)| *digest)).collect();
         let index = Arc::new(RwLock::new(ChunkIndex::default()));
         let mut writer = PackWriter::new(self.repository.clone(), Arc::clone(lease), index);
         for (table, live) in rewrite {
-            let chunks = table.chunks.iter().zip(live).filter(|(_, live)| *live);
+            let chunks = table.chunks.iter().zip(live);
+            let chunks = chunks.filter(|((digest, _), live)| *live && !held.contains(digest));
             let mut read = Vec::new();
             let mut sound = true;
             for ((digest, _), _) in chunks {

@@ -26,13 +26,16 @@ pub(in super::super) struct FileName {
     pub(in super::super) stream: String,
     /// Number of the first record.
     pub(in super::super) first: u64,
-    /// Number behind the last record.
+    /// Number behind the last record; the first one's where only names have changed.
     pub(in super::super) next: u64,
+    /// See [`Header::until_ms`].
+    pub(in super::super) until_ms: u64,
 }
 
 impl FileName {
     pub(super) fn key(&self) -> String {
-        format!("{ARCHIVE}{}/{:016x}-{:016x}", self.stream, self.first, self.next)
+        let Self { stream, first, next, until_ms } = self;
+        format!("{ARCHIVE}{stream}/{first:016x}-{next:016x}-{until_ms:012x}")
     }
 
     /// Key of a part of a large value of the file. Parts come before their file.
@@ -44,9 +47,10 @@ impl FileName {
     pub(in super::super) fn of_key(key: &str) -> Option<Self> {
         let (stream, rest) = key.strip_prefix(ARCHIVE)?.split_once('/')?;
         let rest = rest.split_once('.').map_or(rest, |(file, _)| file);
-        let (first, next) = rest.split_once('-')?;
-        let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        Some(Self { stream: stream.to_owned(), first: number(first)?, next: number(next)? })
+        let mut numbers = rest.split('-').map(|text| u64::from_str_radix(text, 16).ok());
+        let mut number = || numbers.next().flatten();
+        let (first, next, until_ms) = (number()?, number()?, number()?);
+        Some(Self { stream: stream.to_owned(), first, next, until_ms })
     }
 }
 

@@ -137,7 +137,8 @@ pub(in super::super) async fn replay(
         Replayed { changes: Changes::new(), names: named.collect(), until_ms: snapshot.as_of_ms };
     let mut at = mark.place.sequence;
     for name in file::names(repository, &mark.stream).await? {
-        if name.next <= at {
+        let names_only = name.first == name.next && name.until_ms > snapshot.as_of_ms;
+        if name.next < at || (name.next == at && !names_only) {
             continue;
         }
         if name.first > at {

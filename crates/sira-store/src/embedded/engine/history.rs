@@ -8,6 +8,7 @@ use super::super::{NamespaceId, StoredObject, Ticket};
 use super::Engine;
 use super::follow::{LogPlace, Step};
 use super::replay::{LoggedChange, changes};
+use super::write::FLAG_BATCH;
 use crate::error::{Result, StorageError};
 use crate::version::Version;
 
@@ -115,9 +116,10 @@ fn logged(
         Op::Put => {
             let metadata = ITEM_BYTES + usize::from(header.key_len);
             let metadata = item.get(metadata..metadata + header.meta_len as usize)?;
-            let value = match header.blocks {
-                true => record.data().get(..header.value_len as usize)?,
-                false => item.get(header.lead_len()..header.inline_len())?,
+            // Of an item alone in its record, the value is the record's data.
+            let value = match record.header.flags & FLAG_BATCH != 0 {
+                true => item.get(header.lead_len()..header.inline_len())?,
+                false => record.data().get(..header.value_len as usize)?,
             };
             Some(StoredObject {
                 version,

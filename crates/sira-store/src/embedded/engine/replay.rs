@@ -19,7 +19,7 @@ pub(super) struct LoggedChange<'a> {
     pub version: Version,
     pub key: &'a [u8],
     pub location: Location,
-    /// From the item on; a value that lies apart is the record's data.
+    /// From the item on.
     pub item: &'a [u8],
 }
 

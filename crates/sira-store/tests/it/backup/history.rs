@@ -8,7 +8,7 @@ use sira_store::backup::{Archiver, Moment, NamespaceChoice, Prune, PruneOptions}
 use sira_store::env::SeededRandom;
 use sira_store::{Bytes, StorageOptions};
 
-use super::{State, World, random_bytes};
+use super::{State, World, keys, random_bytes};
 
 /// What one writer did, in order.
 #[derive(Default)]
@@ -184,4 +184,20 @@ async fn namespaces_that_come_and_go_are_as_they_were() {
             .collect();
         assert_eq!(there, expected);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_are_archived_in_parts() {
+    let world = World::new().await;
+    world.client.store("k", "small", StorageOptions::default()).await.unwrap();
+    world.run().await;
+    let mut archiver =
+        Archiver::new(world.repository().await, world.source.clone(), NamespaceChoice::default());
+    let large = random_bytes(5, (32 << 20) + 12_345);
+    let written = world.client.store("k", large.clone(), StorageOptions::default()).await.unwrap();
+    archiver.pass().await.unwrap().unwrap();
+    assert_eq!(keys(&*world.target, "archive/").await.len(), 3);
+    let (report, there) = world.restored(Moment::At(written.time_ms())).await;
+    assert!(report.is_complete(), "{report:?}");
+    assert!(there.into_values().eq([large]));
 }

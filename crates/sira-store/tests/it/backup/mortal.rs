@@ -21,11 +21,6 @@ impl Mortal {
         Self { inner, left: AtomicI64::new(writes) }
     }
 
-    /// Writes that were made or refused.
-    pub(crate) fn made(&self, of: i64) -> i64 {
-        of - self.left.load(Ordering::Relaxed)
-    }
-
     fn write(&self) -> Result<()> {
         match self.left.fetch_sub(1, Ordering::Relaxed) > 0 {
             true => Ok(()),
