@@ -581,7 +581,7 @@ fn bounds_of_health_and_who_is_told_are_checked() {
         ),
         (
             "[storage.monitoring.health]\nused_percent_warning = 95",
-            "1:20: storage.monitoring.health: used_percent_critical is milder than used_percent_warning",
+            "1:21: storage.monitoring.health: used_percent_critical is milder than used_percent_warning",
         ),
         (
             "[[storage.monitoring.notify]]\ntype = \"webhook\"\nurl = \"ftp://x\"",
