@@ -35,7 +35,7 @@ impl StorageClient {
     /// [`crate::StorageError::NotFound`] when no backend is registered, and those of the backends.
     pub async fn stored(&self) -> Result<StoredNamespace> {
         let view = self.view().await?;
-        if view.cached {
+        if view.cache.is_some() {
             view.backend.flush().await?;
         }
         let (plan, name) = (self.plan(), self.name());
@@ -48,7 +48,7 @@ impl StorageClient {
             None => inside(backend, name).await.map_err(|error| error.with_backend(home))?,
         };
         let (seal, keyring) = (plan.seal_of(name), Arc::clone(&plan.keyring));
-        let writer = match (view.cached, direct) {
+        let writer = match (view.cache.is_some(), direct) {
             (true, _) => Arc::clone(&view.backend),
             (false, true) => Arc::clone(&stored),
             (false, false) => {
