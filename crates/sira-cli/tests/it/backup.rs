@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use sira_log::env::{Env, SystemEnv};
 
 use crate::support::{Server, http, noise, run, sira};
 
@@ -71,7 +72,7 @@ fn a_run_and_a_restore_that_are_killed_harm_nothing() {
     }
     let kill_after = |mut command: Command, ms: u64| {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(ms));
+        SystemEnv.sleep(Duration::from_millis(ms));
         let _ = child.kill();
         child.wait().unwrap();
     };
@@ -121,7 +122,8 @@ fn a_server_saves_by_its_configuration() {
     assert_eq!(status, 200);
     let listed: Value = serde_json::from_slice(&listed).unwrap();
     let newest = listed["snapshots"].as_array().unwrap().last().unwrap().clone();
-    let restored = report(&["restore", newest["id"].as_str().unwrap(), "--to", "aside"]);
+    let restored =
+        report(&["restore", newest["id"].as_str().unwrap(), "--only", "default", "--to", "aside"]);
     assert_eq!(restored["report"]["failed"].as_array().unwrap().len(), 0);
     let aside = run(&mut sira(&["get", "sira://aside/k"])).exits(0);
     assert!([&b"v1"[..], b"v2"].contains(&&aside.stdout[..]));

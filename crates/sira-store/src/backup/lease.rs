@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::codec::{close, open};
 use crate::backend::{ReadOptions, StorageBackend};
@@ -35,13 +35,18 @@ pub(super) struct LeaseHolder {
     owner: String,
     length: Duration,
     held: tokio::sync::Mutex<Weak<Lease>>,
+    ending: Ending,
 }
+
+/// The task that gives a lease back.
+type Ending = Arc<Mutex<Option<JoinHandle<()>>>>;
 
 /// The right to write. Dropped, it is given back.
 #[derive(Debug)]
 pub(super) struct Lease {
     state: Arc<State>,
     renewal: AbortHandle,
+    ending: Ending,
 }
 
 #[derive(Debug)]
@@ -69,7 +74,14 @@ impl LeaseHolder {
         owner: String,
         length: Duration,
     ) -> Self {
-        Self { store, env, owner, length, held: tokio::sync::Mutex::default() }
+        Self {
+            store,
+            env,
+            owner,
+            length,
+            held: tokio::sync::Mutex::default(),
+            ending: Ending::default(),
+        }
     }
 
     /// The lease, taken if it is not held.
@@ -123,7 +135,16 @@ impl LeaseHolder {
         let state = Arc::new(State { store, env, document, length: self.length, now });
         let renewing = Arc::clone(&state);
         let renewal = tokio::spawn(async move { renewing.renew().await }).abort_handle();
-        Ok(Lease { state, renewal })
+        Ok(Lease { state, renewal, ending: Arc::clone(&self.ending) })
+    }
+
+    /// Waits until a lease that was dropped is given back.
+    pub(super) async fn settle(&self) {
+        let ending = self.ending.lock().take();
+        if let Some(ending) = ending {
+            // One that was given up lapses.
+            let _ = ending.await;
+        }
     }
 }
 
@@ -217,10 +238,11 @@ impl Drop for Lease {
         // A renewal that was under way leaves it to lapse.
         let state = Arc::clone(&self.state);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
+            let ending = runtime.spawn(async move {
                 let version = state.now.lock().version;
                 let _ = state.store.remove(KEY, Condition::IfMatch(version)).await;
             });
+            *self.ending.lock() = Some(ending);
         }
     }
 }

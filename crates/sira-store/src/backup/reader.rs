@@ -213,7 +213,8 @@ pub(super) struct Entries<'a> {
 impl<'a> Entries<'a> {
     pub(super) fn new(reader: &'a ChunkReader, pages: &[Digest]) -> Self {
         let page = Vec::new().into_iter().peekable();
-        let pages = pages.to_vec().into_iter();
+        let pages: Vec<Digest> = pages.to_vec();
+        let pages = pages.into_iter();
         Self { reader, pages, page, damaged: Vec::new(), lenient: false }
     }
 

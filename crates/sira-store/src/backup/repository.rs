@@ -255,6 +255,12 @@ impl Repository {
         Ok(self.snapshots().await?.pop())
     }
 
+    /// Waits until other writers are no longer kept out by work that has ended: what a process does
+    /// last.
+    pub async fn settle(&self) {
+        self.0.holder.settle().await;
+    }
+
     pub(super) fn env(&self) -> &Arc<dyn Env> {
         &self.0.env
     }

@@ -125,7 +125,7 @@ pub(super) fn read(
         },
     };
     let jitter = raw.jitter.unwrap_or_default();
-    let mut schedule = |reader: &mut Reader<'_>, name: &str, text: Option<Spanned<String>>| {
+    let schedule = |reader: &mut Reader<'_>, name: &str, text: Option<Spanned<String>>| {
         let text = text?;
         match Schedule::new(text.get_ref(), time_zone.clone(), jitter) {
             Ok(schedule) => Some(schedule),

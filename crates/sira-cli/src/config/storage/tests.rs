@@ -64,7 +64,7 @@ fn backups_have_a_target_and_times() {
     // Three in the morning in Tokyo is 18:00 UTC.
     assert_eq!(backup.schedule.unwrap().after(0), Some(18 * 3_600_000));
     for (text, message) in [
-        ("[storage.backup]\nschedule = \"0 3 * * *\"", "1:1: storage.backup has no target"),
+        ("[storage.backup]\nschedule = \"0 3 * * *\"", "1:10: storage.backup has no target"),
         ("[storage.backup]\ntarget = \"/b\"\nschedule = \"at night\"", "3:12: storage.backup"),
         ("[storage.backup]\ntarget = \"/b\"\ntime_zone = \"Mars\"", "3:13: storage.backup"),
         ("[storage.backup]\ntarget = \"/b\"\nencryption = \"aes256_gcm\"", "3:14: there are no"),

@@ -110,8 +110,10 @@ impl Place {
         let client = StorageClient::new();
         let mut source = BackupSource::new(client.clone());
         let mut engine = None;
-        if need != Need::Backups {
-            let opened = open_engine(config, Access::Write)?;
+        // With the folder open, a lease that a process of it left behind is its own.
+        if root {
+            let access = if need == Need::Backups { Access::Read } else { Access::Write };
+            let opened = open_engine(config, access)?;
             let backend = EmbeddedBackend::new(Arc::clone(&opened));
             if let Some(records) = backend.find_namespace(Catalog::RECORDS)?
                 && !runtime.block_on(records.list_keys("", 1))?.is_empty()
@@ -204,8 +206,8 @@ impl Here {
         output.progress("");
         drop(task);
         let Self { runtime, engine, defaults } = self;
+        runtime.block_on(defaults.repository.settle());
         drop(defaults);
-        // The lease is given back by a task.
         runtime.shutdown_timeout(Duration::from_secs(5));
         if let Some(engine) = engine {
             engine.flush()?;

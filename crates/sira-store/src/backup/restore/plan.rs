@@ -36,10 +36,13 @@ impl Plan {
         let mut as_of_ms = snapshot.as_of_ms;
         let mut namespaces = Vec::new();
         let replayed = match options.moment {
-            Moment::At(at_ms) => replay(repository, &snapshot, at_ms).await?.map(|replayed| {
-                as_of_ms = replayed.until_ms.min(at_ms);
+            Moment::At(at_ms) => {
+                let replayed = replay(repository, &snapshot, at_ms).await?;
+                if let Some(replayed) = &replayed {
+                    as_of_ms = replayed.until_ms.min(at_ms);
+                }
                 replayed
-            }),
+            }
             Moment::Newest | Moment::Snapshot(_) => None,
         };
         match replayed {
