@@ -47,6 +47,10 @@ impl StorageClient {
             None if policy.is_some_and(|policy| policy.plain) => backend.plain(name).await?,
             None => inside(backend, name).await.map_err(|error| error.with_backend(home))?,
         };
+        let stored = match &plan.transaction_log {
+            Some(log) => log.around(name, stored),
+            None => stored,
+        };
         let (seal, keyring) = (plan.seal_of(name), Arc::clone(&plan.keyring));
         let writer = match (view.cache.is_some(), direct) {
             (true, _) => Arc::clone(&view.backend),

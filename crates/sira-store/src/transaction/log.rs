@@ -154,7 +154,8 @@ impl TransactionLog {
         let namespace: Arc<str> = namespace.into();
         let mut backends = self.shared.backends.lock();
         let known = backends.entry(Arc::clone(&namespace)).or_default();
-        known.retain(|backend| backend.strong_count() > 0);
+        let same = |other: &Weak<_>| std::ptr::addr_eq(other.as_ptr(), Arc::as_ptr(&inner));
+        known.retain(|backend| backend.strong_count() > 0 && !same(backend));
         known.push(Arc::downgrade(&inner));
         drop(backends);
         self.shared.arrived.notify_waiters();
