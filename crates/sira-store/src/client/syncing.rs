@@ -276,6 +276,11 @@ impl StorageClient {
         let (home, _) = plan.home(namespace)?;
         let at_home = backend.as_deref().is_none_or(|name| name == home);
         let located = |error: StorageError| error.with_namespace(namespace);
+        // What transactions have written and backends do not hold yet is part of the namespace.
+        let whole = |stored: Arc<dyn StorageBackend>| match &plan.transaction_log {
+            Some(log) => log.around(namespace, stored),
+            None => stored,
+        };
         if written && view.cache.is_some() && (at_home || view.placed.is_some()) {
             return Err(located(StorageError::unsupported(
                 "the namespace has a cache, which would not hear of what a sync writes; switch it \
@@ -290,14 +295,17 @@ impl StorageClient {
                      backend (direct)",
                 )));
             }
-            return Ok(Found { backend: Arc::clone(placed) as _, name: None });
+            return Ok(Found { backend: whole(Arc::clone(placed) as _), name: None });
         }
         let name = backend.as_deref().unwrap_or(home);
         let inside = match namespace.as_str() {
             NAMESPACE_DEFAULT => Ok(Arc::clone(plan.find(name)?)),
             namespace => plan.find(name)?.namespace(namespace).await,
         };
-        let backend = inside.map_err(|error| located(error.with_backend(name)))?;
+        let mut backend = inside.map_err(|error| located(error.with_backend(name)))?;
+        if at_home {
+            backend = whole(backend);
+        }
         Ok(Found { backend, name: Some(name.to_owned()) })
     }
 }
