@@ -125,8 +125,8 @@ fn a_server_saves_by_its_configuration() {
     let restored =
         report(&["restore", newest["id"].as_str().unwrap(), "--only", "default", "--to", "aside"]);
     assert_eq!(restored["report"]["failed"].as_array().unwrap().len(), 0);
-    let aside = run(&mut sira(&["get", "sira://aside/k"])).exits(0);
-    assert!([&b"v1"[..], b"v2"].contains(&&aside.stdout[..]));
+    let (status, aside) = http(&server, "GET", "/v1/aside/k", b"");
+    assert!(status == 200 && [&b"v1"[..], b"v2"].contains(&&aside[..]), "{status} {aside:?}");
     report(&["backup", "verify"]);
     report(&["backup", "drill"]);
     report(&["backup", "prune", "-n"]);
