@@ -18,6 +18,9 @@ use crate::version::Version;
 /// Key of the lease.
 const KEY: &str = "lock";
 
+/// Times that a lease is taken anew because another one went meanwhile.
+const ATTEMPTS: usize = 4;
+
 /// What stands under the key. It is not encrypted: who writes is no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Document {
@@ -93,12 +96,20 @@ impl LeaseHolder {
         if let Some(lease) = held.upgrade().filter(|lease| lease.check().is_ok()) {
             return Ok(lease);
         }
-        let lease = Arc::new(self.take_new().await?);
-        *held = Arc::downgrade(&lease);
-        Ok(lease)
+        for _ in 0..ATTEMPTS {
+            // The one before is given back by a task.
+            self.settle().await;
+            if let Some(lease) = self.take_new().await? {
+                let lease = Arc::new(lease);
+                *held = Arc::downgrade(&lease);
+                return Ok(lease);
+            }
+        }
+        Err(taken())
     }
 
-    async fn take_new(&self) -> Result<Lease> {
+    /// A new lease; `None` when what was there has changed meanwhile.
+    async fn take_new(&self) -> Result<Option<Lease>> {
         let found = self.store.read(KEY, ReadOptions::default()).await?;
         let condition = match &found {
             None => Condition::IfAbsent,
@@ -129,13 +140,17 @@ impl LeaseHolder {
         let document = Document { owner: self.owner.clone(), token, until_ms: 0 };
         let begun = self.env.monotonic();
         let (store, env) = (Arc::clone(&self.store), Arc::clone(&self.env));
-        let version = write(&*store, &*env, &document, self.length, condition).await?;
+        let written = write(&*store, &*env, &document, self.length, condition).await;
+        let version = match written {
+            Err(StorageError::Locked(_)) => return Ok(None),
+            written => written?,
+        };
         let now = Now { version, until: begun + self.length, lost: false };
         let now = Mutex::new(now);
         let state = Arc::new(State { store, env, document, length: self.length, now });
         let renewing = Arc::clone(&state);
         let renewal = tokio::spawn(async move { renewing.renew().await }).abort_handle();
-        Ok(Lease { state, renewal, ending: Arc::clone(&self.ending) })
+        Ok(Some(Lease { state, renewal, ending: Arc::clone(&self.ending) }))
     }
 
     /// Waits until a lease that was dropped is given back.
