@@ -55,7 +55,7 @@ fn damage_fires_in_prometheus_and_is_told_to_alertmanager() {
     let root = folder.path().join("root");
     let file = folder.path().join("sira.toml");
     let config = format!(
-        "[storage.monitoring.health]\ninterval = \"1s\"\nscrub_bytes_per_second = \"1G\"\n\
+        "[storage.monitoring.health]\ninterval = \"1s\"\nscrub_bytes_per_second = \"1G\"\nscrub_every = \"1s\"\n\
          [[storage.monitoring.notify]]\ntype = \"alertmanager\"\nurl = \"{alertmanager}\"\n"
     );
     fs::write(&file, config).unwrap();

@@ -70,6 +70,8 @@ pub struct TransactionLog {
     shared: Arc<Shared>,
 }
 
+type Backends = HashMap<Arc<str>, Vec<Weak<dyn StorageBackend>>>;
+
 /// What clones share.
 struct Shared {
     /// Namespace of the records.
@@ -81,7 +83,7 @@ struct Shared {
     gates: Gates,
     table: Table,
     /// What lies below, by namespace; the newest last.
-    backends: Mutex<HashMap<Arc<str>, Vec<Weak<dyn StorageBackend>>>>,
+    backends: Mutex<Backends>,
     /// Told of a namespace that has come.
     arrived: Arc<Notify>,
     figures: Figures,

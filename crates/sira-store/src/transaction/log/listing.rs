@@ -63,6 +63,8 @@ impl Changes {
     ) -> Result<ListPage> {
         let end = page.next.clone();
         let within = |key: &str| end.as_deref().is_none_or(|end| key <= end);
+        // One that the listing begins after was on the page before.
+        let is_new = |prefix: &str| options.start_after.as_deref().is_none_or(|at| prefix > at);
         let delimiter = options.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
         let folded = |key: &str| {
             let rest = key.strip_prefix(options.prefix.as_str())?;
@@ -75,11 +77,8 @@ impl Changes {
         let mut doubtful = BTreeSet::new();
         for (key, entry) in &self.entries {
             match (folded(key), entry) {
-                (Some(prefix), Some(_)) if within(&prefix) => {
-                    // One that the listing begins after was on the page before.
-                    if options.start_after.as_ref().is_none_or(|after| prefix > *after) {
-                        prefixes.insert(prefix);
-                    }
+                (Some(prefix), Some(_)) if within(&prefix) && is_new(&prefix) => {
+                    prefixes.insert(prefix);
                 }
                 (Some(prefix), None) => drop(doubtful.insert(prefix)),
                 (None, Some(entry)) if within(key) => {

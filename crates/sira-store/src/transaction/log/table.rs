@@ -1,7 +1,6 @@
 //! Keys that transactions have written and whose backends do not hold it yet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::ops::Bound;
 use std::pin::pin;
 use std::sync::Arc;
@@ -201,17 +200,15 @@ impl Table {
     }
 
     /// Asks again after each change, until it holds.
-    fn until(&self, mut holds: impl FnMut() -> bool + Send) -> impl Future<Output = ()> + Send {
-        async move {
-            while !holds() {
-                let mut changed = pin!(self.changed.notified());
-                // What changes from here on is heard of.
-                changed.as_mut().enable();
-                if holds() {
-                    return;
-                }
-                changed.await;
+    async fn until(&self, mut holds: impl FnMut() -> bool) {
+        while !holds() {
+            let mut changed = pin!(self.changed.notified());
+            // What changes from here on is heard of.
+            changed.as_mut().enable();
+            if holds() {
+                return;
             }
+            changed.await;
         }
     }
 }
