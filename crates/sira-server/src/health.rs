@@ -10,10 +10,10 @@ mod scrub;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 use sira_store::embedded::Engine;
 use sira_store::health::{
@@ -100,7 +100,7 @@ pub struct Health {
     engine: Arc<Engine>,
     memory: Memory,
     notifier: Arc<Notifier>,
-    backups: OnceLock<Arc<dyn BackupState>>,
+    backups: RwLock<Option<Arc<dyn BackupState>>>,
     watched: Mutex<BTreeMap<String, Watched>>,
 }
 
@@ -115,7 +115,7 @@ impl Health {
             memory: Memory::new(Arc::clone(&engine))?,
             engine,
             notifier,
-            backups: OnceLock::new(),
+            backups: RwLock::default(),
             watched: Mutex::default(),
         })
     }
@@ -129,9 +129,9 @@ impl Health {
         });
     }
 
-    /// Asks here when the last backups ended; only the first call counts.
+    /// Asks here from now on when the last backups ended.
     pub fn watch_backups(&self, backups: Arc<dyn BackupState>) {
-        let _ = self.backups.set(backups);
+        *self.backups.write() = Some(backups);
     }
 
     /// Looks at every backend once an interval and scrubs in between, without end.

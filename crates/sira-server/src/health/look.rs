@@ -86,7 +86,7 @@ impl Health {
     }
 
     pub(super) fn marks(&self) -> Option<sira_store::health::BackupMarks> {
-        self.backups.get().and_then(|backups| backups.marks())
+        self.backups.read().as_ref().and_then(|backups| backups.marks())
     }
 }
 
