@@ -23,7 +23,8 @@ async fn write_some(world: &World, round: u64) {
 async fn copy(from: &dyn StorageBackend) -> Arc<dyn StorageBackend> {
     let to = MemoryBackend::new(1 << 30);
     for key in keys(from, "").await {
-        let object = from.read(&key, Default::default()).await.unwrap().unwrap();
+        // The lease may be given back meanwhile.
+        let Some(object) = from.read(&key, Default::default()).await.unwrap() else { continue };
         let options = StorageOptions {
             metadata: object.head.metadata,
             version: Some(object.head.version),
