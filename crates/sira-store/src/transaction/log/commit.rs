@@ -124,8 +124,7 @@ async fn close(shared: &Shared, parts: &[PartApart]) -> Result<super::gates::Clo
 async fn stage(shared: &Shared, part: &PartApart) -> Result<(Vec<Write>, Vec<BatchResult>)> {
     let PartApart { namespace, backend, part, .. } = part;
     for listed in &part.listed {
-        let page = listing::page(shared, namespace, &**backend, &listed.again()).await?;
-        listed.require(&page)?;
+        listed.require(&listing::again(shared, namespace, &**backend, listed).await?)?;
     }
     let mut reads = BTreeSet::new();
     let mut keys = BTreeSet::new();

@@ -6,6 +6,7 @@ use super::Shared;
 use crate::backend::{ListEntry, ListOptions, ListPage, StorageBackend};
 use crate::error::Result;
 use crate::limits::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
+use crate::transaction::engine::ListedKeys;
 
 /// A page of keys as they are with what transactions have written.
 ///
@@ -46,6 +47,32 @@ pub(super) async fn page(
         (key, entry)
     });
     Changes { entries: entries.collect() }.make(backend, options, page).await
+}
+
+/// The keys that a transaction has listed, as they are now.
+///
+/// # Errors
+/// Those of the backend.
+pub(super) async fn again(
+    shared: &Shared,
+    namespace: &str,
+    backend: &dyn StorageBackend,
+    listed: &ListedKeys,
+) -> Result<ListPage> {
+    let mut options = listed.again();
+    let most = options.limit;
+    let mut all = page(shared, namespace, backend, &options).await?;
+    // A page that keys were taken out of is short, and one that ends where they were says that
+    // there is more.
+    while all.entries.len() < most || (listed.complete && all.entries.len() == most) {
+        let Some(next) = all.next.take() else { break };
+        options.start_after = Some(next);
+        options.limit = (most - all.entries.len()).max(1);
+        let more = page(shared, namespace, backend, &options).await?;
+        all.entries.extend(more.entries);
+        all.next = more.next;
+    }
+    Ok(all)
 }
 
 /// Keys that are not as the backend lists them.

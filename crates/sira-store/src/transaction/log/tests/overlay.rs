@@ -160,6 +160,29 @@ async fn reads_and_listings_are_those_of_a_store_that_holds_it_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_to_be_removed_does_not_change_a_listing() {
+    let (store, log, backend) = held(2).await;
+    for key in ["l/a", "l/b", "l/c", "l/d", "l/e"] {
+        backend.put(key, "0".into(), plain()).await.unwrap();
+    }
+    store.hold(true);
+    let mut removes = Transaction::begin(Arc::clone(&backend)).unwrap();
+    for key in ["l/b", "l/e"] {
+        removes.delete(key).unwrap();
+    }
+    removes.commit().await.unwrap();
+    for limit in 1..6 {
+        let mut lists = Transaction::begin(Arc::clone(&backend)).unwrap();
+        let keys = lists.list("l/", limit).await.unwrap();
+        let first: Vec<_> = ["l/a", "l/c", "l/d"].into_iter().take(limit).collect();
+        assert_eq!(keys, first);
+        lists.put(&format!("own/{limit}"), "", plain()).unwrap();
+        lists.commit().await.unwrap();
+    }
+    assert_eq!(log.figures().pending, 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_waits_for_the_transaction_before_it() {
     let (store, log, backend) = held(1).await;
     backend.put("k", "0".into(), plain()).await.unwrap();
