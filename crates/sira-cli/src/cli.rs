@@ -110,6 +110,9 @@ pub enum Verb {
     Migrate(verbs::migrate::MigrateArgs),
     /// Keep two places of a server level
     Sync(verbs::sync::SyncArgs),
+    /// List replicated namespaces, and make their replicas alike
+    #[command(subcommand)]
+    Replicas(verbs::replicas::ReplicasVerb),
     /// Take, release and list locks on keys of a server
     #[command(subcommand)]
     Lock(verbs::lock::LockVerb),

@@ -16,6 +16,7 @@ pub mod ls;
 pub mod migrate;
 pub mod put;
 pub mod record;
+pub mod replicas;
 pub mod rm;
 pub mod route;
 pub mod serve;

@@ -24,6 +24,7 @@ pub mod openapi;
 pub mod path;
 pub mod query;
 pub mod range;
+pub mod replicas;
 pub mod route;
 pub mod routes;
 pub mod service;

@@ -1,6 +1,7 @@
 //! Counters of the front ends, and the Prometheus text they are shown in.
 
 pub mod cache;
+pub mod replicas;
 pub mod resp;
 
 use std::sync::Arc;

@@ -7,6 +7,7 @@ mod movement;
 mod observe;
 mod plan;
 mod relocation;
+mod replicas;
 mod retire;
 mod scrub;
 mod shadow;

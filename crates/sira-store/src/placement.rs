@@ -28,6 +28,8 @@ mod figures;
 mod listing;
 mod mender;
 mod movement;
+mod replicas;
+mod replication;
 mod retire;
 mod write;
 
@@ -40,6 +42,9 @@ pub use backend::PlacedBackend;
 pub use catalog::{Catalog, NamespaceRecord};
 pub use entry::{Copies, Entry, Moving, Writing};
 pub use figures::{CopyCounts, CopyFigures};
+pub use mender::Behind;
+pub use replicas::{RepairOptions, RepairReport, RepairRule};
+pub use replication::{Acknowledge, Consistency, REPLICAS_MAX, Replication};
 
 pub(crate) use copies::together;
 

@@ -30,7 +30,7 @@ pub fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-async fn redis(url: &str, prefix: &str, pool_size: usize) -> Arc<dyn StorageBackend> {
+pub async fn redis(url: &str, prefix: &str, pool_size: usize) -> Arc<dyn StorageBackend> {
     let mut options = RedisOptions::new(url, prefix);
     options.pool_size = pool_size;
     options.connect_timeout = ms(1000);
@@ -38,14 +38,14 @@ async fn redis(url: &str, prefix: &str, pool_size: usize) -> Arc<dyn StorageBack
     Arc::new(RedisBackend::connect(options).await.unwrap())
 }
 
-async fn postgres(url: &str, table: &str) -> Arc<dyn StorageBackend> {
+pub async fn postgres(url: &str, table: &str) -> Arc<dyn StorageBackend> {
     let mut options = PostgresOptions::new(url, table);
     options.connect_timeout = ms(1000);
     options.operation_timeout = ms(1500);
     Arc::new(DriverBackend::new(PostgresDriver::connect(options).await.unwrap()))
 }
 
-async fn minio(endpoint: &str, prefix: &str) -> Arc<dyn StorageBackend> {
+pub async fn minio(endpoint: &str, prefix: &str) -> Arc<dyn StorageBackend> {
     let options = S3Options::new(env("SIRA_TEST_MINIO_BUCKET"), env("SIRA_TEST_MINIO_REGION"))
         .with_endpoint(endpoint)
         .with_access_key(

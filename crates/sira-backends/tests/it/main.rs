@@ -46,6 +46,8 @@ mod postgres;
 mod proxy;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(all(feature = "postgres", feature = "redis", feature = "object-store"))]
+mod replication;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 mod support;

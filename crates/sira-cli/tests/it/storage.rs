@@ -291,6 +291,81 @@ fn a_backend_that_is_down_at_the_start_is_served_from_once_it_answers() {
     assert_eq!(f.get("sira://hot/k"), "v");
 }
 
+/// What `sira replicas ls` tells of a namespace.
+fn replicas(f: &Fixture, namespace: &str) -> Value {
+    let told = run(&mut f.sira(&["replicas", "ls", "--json"])).exits(0).json().remove(0);
+    told["namespaces"][namespace].clone()
+}
+
+fn repaired(f: &Fixture, more: &[&str]) -> Value {
+    let args = [&["--namespace", "ledger", "replicas", "repair", "--json"], more].concat();
+    run(&mut f.sira(&args)).exits(0).json().remove(0)
+}
+
+#[test]
+fn a_namespace_on_three_engines_outlives_each_of_them() {
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let redis = Redis::start(&port, folder.path(), &[]);
+    let f = Fixture::start(&format!(
+        "[storage.backends.hot]\ntype = \"redis\"\nhost = \"127.0.0.1\"\nport = {port}\n\
+         [storage.backends.files]\ntype = \"filesystem\"\npath = \"FILES\"\n\
+         [namespaces.ledger]\nreplicas = [\"hot\", \"files\", \"embedded\"]\n"
+    ));
+    let key = "sira://ledger/k";
+    for n in 0..20 {
+        f.put(&format!("sira://ledger/n/{n}"), "steady");
+    }
+    f.put(key, "1");
+    assert_eq!(f.explain(key)["lies_on"], "hot");
+    assert_eq!(f.explain(key)["copies_on"], serde_json::json!(["files", "embedded"]));
+    assert_eq!(replicas(&f, "ledger")["consistency"], "strong");
+
+    // The first replica dies, and with it all that it held.
+    drop(redis);
+    assert_eq!(f.get(key), "1");
+    f.put(key, "2");
+    assert_eq!(f.get(key), "2");
+    assert_eq!(f.explain(key)["lies_on"], "files");
+    assert_eq!(f.explain(key)["behind_on"], serde_json::json!(["hot"]));
+    let listed = run(&mut f.sira(&["ls", "sira://ledger/n/"])).exits(0).text();
+    assert_eq!(listed.lines().count(), 20, "{listed}");
+    assert!(replicas(&f, "ledger")["behind"].as_u64().unwrap() >= 1);
+    let metrics = String::from_utf8(http(&f.server, "GET", "/metrics", b"").1).unwrap();
+    assert!(metrics.contains("sira_mirror_events_total{event=\"failed_over\"} 1"), "{metrics}");
+    assert!(metrics.contains("sira_replica_lag_seconds{namespace=\"ledger\"}"), "{metrics}");
+
+    // It comes back with nothing, gets what was written meanwhile, and what it had by a repair.
+    let _redis = Redis::start(&port, f.folder.path(), &[]);
+    let back = (0..600).any(|_| {
+        sleep();
+        f.explain(key)["lies_on"] == "hot"
+    });
+    assert!(back, "{}", f.explain(key));
+    assert_eq!(f.get("sira://ledger/n/7"), "steady");
+    let report = repaired(&f, &[]);
+    assert_eq!((&report["objects"], &report["behind"]), (&21.into(), &0.into()), "{report}");
+    assert!(report["repaired"].as_u64().unwrap() >= 19, "{report}");
+    let report = repaired(&f, &["--deep"]);
+    assert_eq!((&report["objects"], &report["repaired"]), (&21.into(), &0.into()), "{report}");
+
+    // The folder is lost, and the server restarted.
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    fs::remove_dir_all(folder.path().join("files")).unwrap();
+    let f = Fixture { server: Fixture::serve(folder.path()), folder };
+    assert_eq!(f.get(key), "2");
+    let report = repaired(&f, &[]);
+    assert_eq!((&report["objects"], &report["repaired"]), (&21.into(), &21.into()), "{report}");
+    assert!(stored_bytes(&f.folder.path().join("files")) > 0);
+    assert_eq!(replicas(&f, "ledger")["behind"], 0);
+
+    let refused = run(&mut f.sira(&["--namespace", "other", "replicas", "repair"]));
+    assert_ne!(refused.code, 0);
+    assert!(refused.stderr.contains("not replicated"), "{}", refused.stderr);
+}
+
 #[test]
 fn a_password_that_was_changed_is_read_again_at_sighup() {
     let port = free_port();

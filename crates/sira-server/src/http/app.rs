@@ -298,6 +298,7 @@ impl App {
         self.0.health.write(&mut out);
         self.0.notifier.write(&mut out);
         metrics::cache::write(&self.0.client.cache_stats(), &mut out);
+        metrics::replicas::write(&self.0.client.replicas_behind(), &mut out);
         self.0.syncs.write(&mut out);
         self.0.maintenance.write(&mut out);
         self.0.backups.figures().write(self.env().now_ms(), &mut out);

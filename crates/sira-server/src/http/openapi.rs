@@ -8,8 +8,8 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{
-    backups, batch, data, health, json, locks, migrations, namespaces, object, route, syncs,
-    transaction,
+    backups, batch, data, health, json, locks, migrations, namespaces, object, replicas, route,
+    syncs, transaction,
 };
 use crate::problem::Problem;
 
@@ -81,6 +81,8 @@ pub enum Problems {
         syncs::begin,
         syncs::show,
         syncs::end,
+        replicas::list,
+        replicas::repair,
         locks::list,
         locks::acquire,
         locks::release,

@@ -9,8 +9,8 @@ use http::StatusCode;
 use crate::http::app::App;
 use crate::http::observe::observe;
 use crate::http::{
-    backups, batch, data, health, locks, migrations, namespaces, object, openapi, route, syncs,
-    transaction,
+    backups, batch, data, health, locks, migrations, namespaces, object, openapi, replicas, route,
+    syncs, transaction,
 };
 use crate::problem::Problem;
 
@@ -62,6 +62,8 @@ pub fn table() -> Vec<Route> {
             &["get", "delete"],
             get(migrations::show).delete(migrations::cancel),
         ),
+        route("/replicas", &["get"], get(replicas::list)),
+        route("/replicas/repair", &["post"], post(replicas::repair)),
         route("/route", &["get"], get(route::explain)),
         route("/syncs", &["get", "post"], get(syncs::list).post(syncs::begin)),
         route("/syncs/{id}", &["get", "delete"], get(syncs::show).delete(syncs::end)),

@@ -110,6 +110,14 @@ impl StorageClient {
             reason: route.reason,
             answers,
         };
+        if let Some(replication) = view.placed.as_ref().and_then(|placed| placed.replication()) {
+            let [first, others @ ..] = replication.replicas.as_slice() else {
+                return Ok(found(Route::default(), Vec::new()));
+            };
+            let mut route = Route::to([first]).because("the namespace is replicated on them");
+            (route.mirrors, route.rule) = (others.to_vec(), "replicas".to_owned());
+            return Ok(found(route, Vec::new()));
+        }
         let policy = plan.namespaces.get(namespace);
         let own = policy.map(|policy| policy.backends.as_slice()).unwrap_or_default();
         let router = plan.router.as_ref().filter(|_| view.placed.is_some() && own.len() != 1);

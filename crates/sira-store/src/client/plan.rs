@@ -9,7 +9,7 @@ use crate::cache::CacheOptions;
 use crate::error::{Result, StorageError};
 use crate::key::check_namespace;
 use crate::options::{CompressionType, Durability, EncryptionType};
-use crate::placement::Catalog;
+use crate::placement::{Catalog, Replication};
 use crate::router::StorageRouter;
 use crate::seal::{Keyring, SealOptions};
 use crate::transaction::TransactionLog;
@@ -20,6 +20,9 @@ pub struct NamespacePolicy {
     /// Names of the backends that its objects may lie on, best first. None at all: where the router
     /// says, else on the default backend.
     pub backends: Vec<String>,
+    /// Every object lies on each of these backends; then `backends` is left empty, and no rule of the
+    /// router is asked.
+    pub replication: Option<Replication>,
     /// Lies on its first backend, or else the default one, and nowhere else, as other programs write
     /// to it there: past router, catalog, seal and cache.
     pub direct: bool,
@@ -84,7 +87,7 @@ impl StoragePlan {
     /// [`StorageError::InvalidInput`] for a name that can name no namespace, a namespace with
     /// several backends and no catalog, a direct one that asks for more, a router without a catalog,
     /// and a key that the keyring does not have; [`StorageError::Unsupported`] for a mirror on a
-    /// backend that takes no conditions or no versions that are given.
+    /// backend that takes no conditions or no versions that are given. Replicas are checked alike.
     pub fn check(&self) -> Result<()> {
         if let Some(name) = &self.default_backend {
             self.find(name)?;
@@ -96,15 +99,7 @@ impl StoragePlan {
             ));
         }
         for name in self.router.iter().flat_map(|router| router.mirrors()) {
-            let capabilities = self.find(&name)?.capabilities();
-            if !(capabilities.conditional && capabilities.exact_versions) {
-                return Err(StorageError::unsupported(format!(
-                    "{} cannot hold copies of objects that lie elsewhere: they take conditions and \
-                     versions that are given; name another mirror",
-                    capabilities.name
-                ))
-                .with_backend(name));
-            }
+            self.check_copies_on(&name)?;
         }
         self.seal.check(&self.keyring)?;
         for (namespace, policy) in &self.namespaces {
@@ -112,6 +107,18 @@ impl StoragePlan {
             check_namespace(namespace).map_err(located)?;
             for name in &policy.backends {
                 self.find(name).map_err(located)?;
+            }
+            if let Some(replication) = &policy.replication {
+                replication.check().map_err(located)?;
+                for name in &replication.replicas {
+                    self.check_copies_on(name).map_err(located)?;
+                }
+                if policy.direct || !policy.backends.is_empty() || self.catalog.is_none() {
+                    return Err(located(StorageError::invalid_input(
+                        "a replicated namespace needs a catalog, names its replicas in place of \
+                         backends, and is not direct",
+                    )));
+                }
             }
             if policy.plain && !policy.direct {
                 return Err(located(StorageError::invalid_input(
@@ -140,6 +147,20 @@ impl StoragePlan {
         Ok(())
     }
 
+    /// Checks that a backend can hold copies.
+    fn check_copies_on(&self, name: &str) -> Result<()> {
+        let capabilities = self.find(name)?.capabilities();
+        if capabilities.conditional && capabilities.exact_versions {
+            return Ok(());
+        }
+        Err(StorageError::unsupported(format!(
+            "{} cannot hold copies of objects that lie elsewhere: they take conditions and versions \
+             that are given; name another mirror or replica",
+            capabilities.name
+        ))
+        .with_backend(name))
+    }
+
     /// The backend of this name.
     ///
     /// # Errors
@@ -160,7 +181,10 @@ impl StoragePlan {
     /// # Errors
     /// [`StorageError::NotFound`] when there is none.
     pub(super) fn home(&self, namespace: &str) -> Result<(&str, &Arc<dyn StorageBackend>)> {
-        let own = self.namespaces.get(namespace).and_then(|policy| policy.backends.first());
+        let own = self.namespaces.get(namespace).and_then(|policy| {
+            let replicas = policy.replication.iter().flat_map(|of| &of.replicas);
+            policy.backends.iter().chain(replicas).next()
+        });
         let Some(name) = own.or(self.default_backend.as_ref()) else {
             return Err(StorageError::not_found(
                 "no backend is registered; call StorageClient::register_backend first",

@@ -27,14 +27,14 @@ pub struct ScrubbedObjects {
     pub bytes: u64,
     /// Objects that were read and verify.
     pub objects: u64,
-    /// Objects that do not, as `namespace/key`.
+    /// Objects that do not, as `namespace/key`, and that no replica could make good.
     pub damaged: Vec<String>,
 }
 
 impl StorageClient {
     /// Reads the next objects that lie on a backend, up to about `bytes`, as they lie there: no cache
-    /// and no mirror answers in its place. An object whose checksum does not hold is named, and the
-    /// rest is read on. Namespaces of plain bytes have no checksums and are left out.
+    /// and no mirror answers in its place. An object whose checksum does not hold is made good from
+    /// another replica, else it is named, and the rest is read on. Namespaces of plain bytes have no checksums and are left out.
     ///
     /// # Errors
     /// [`StorageError::NotFound`] for a backend that is not there, [`StorageError::Unsupported`] for
@@ -71,7 +71,9 @@ impl StorageClient {
                         }
                         Err(StorageError::Corrupt(_)) => {
                             done.bytes += entry.size.max(OBJECT_BYTES_MIN);
-                            done.damaged.push(format!("{name}/{}", entry.key));
+                            if !self.heal(name, &entry.key).await {
+                                done.damaged.push(format!("{name}/{}", entry.key));
+                            }
                         }
                         Err(error) => return Err(error.with_namespace(name)),
                     }

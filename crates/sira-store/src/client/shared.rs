@@ -11,7 +11,7 @@ use super::view::View;
 use crate::cache::CacheStats;
 use crate::error::Result;
 use crate::lock::LockManager;
-use crate::placement::CopyFigures;
+use crate::placement::{Behind, CopyFigures};
 
 /// What clones of a client share.
 #[derive(Default)]
@@ -72,6 +72,17 @@ impl Shared {
         let views = current.views.read();
         let cached = views.iter().filter_map(|(name, view)| Some((name, view.cache.as_ref()?)));
         cached.map(|(name, cache)| (name.clone(), cache.cache_stats())).collect()
+    }
+
+    /// How far the copies of objects are behind, by replicated namespace.
+    pub(super) fn behind(&self) -> BTreeMap<String, Behind> {
+        let current = self.current.load();
+        let views = current.views.read();
+        let replicated = views.iter().filter_map(|(name, view)| {
+            let placed = view.placed.as_ref()?;
+            placed.replication().map(|_| (name.clone(), placed.behind()))
+        });
+        replicated.collect()
     }
 
     /// The namespace by the plan of now.

@@ -68,7 +68,8 @@ impl View {
                 let placed = Arc::new(placed.with_figures(Arc::clone(figures)));
                 placed.keep_mended();
                 let mut backend = Arc::clone(&placed) as Arc<dyn StorageBackend>;
-                if let (Some(router), false) = (&plan.router, policy.backends.len() == 1) {
+                let fixed = policy.backends.len() == 1 || policy.replication.is_some();
+                if let (Some(router), false) = (&plan.router, fixed) {
                     let own = &policy.backends;
                     let (all, inner) = (&plan.backends, backend);
                     backend = ShadowedBackend::around(inner, namespace, router, all, own, figures);
@@ -128,7 +129,10 @@ async fn place(
     let mut backends = BTreeMap::new();
     for (name, backend) in &plan.backends {
         let capabilities = backend.capabilities();
-        let asked = name == home || policy.backends.contains(name);
+        let mut replicas = policy.replication.iter().flat_map(|of| &of.replicas);
+        let asked = name == home
+            || policy.backends.contains(name)
+            || replicas.any(|replica| replica == name);
         let can_share = capabilities.conditional && capabilities.exact_versions;
         if !(asked || can_share) {
             continue;
@@ -149,7 +153,11 @@ async fn place(
     };
     let env = Arc::new(SystemEnv);
     let placed = PlacedBackend::open(catalog, namespace, home, backends, Arc::new(choice), env);
-    Ok(placed.await?.avoiding(&plan.leaving))
+    let placed = placed.await?.avoiding(&plan.leaving);
+    match &policy.replication {
+        Some(replication) => placed.replicated(replication.clone()).await,
+        None => placed.unreplicated().await,
+    }
 }
 
 /// Fills in what writes do not say.

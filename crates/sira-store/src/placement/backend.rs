@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use super::copies::Versioned;
 use super::entry::{Copies, Entry};
 use super::figures::CopyFigures;
 use super::mender::Mender;
+use super::replication::{Consistency, Replication};
 use super::{PlacementPolicy, listing};
 use crate::backend::{
     Capabilities, HealthStatus, ListOptions, ListPage, Object, ObjectHead, ReadOptions,
@@ -38,6 +40,10 @@ pub struct PlacedBackend {
     pub(super) backends: BTreeMap<String, Arc<dyn StorageBackend>>,
     pub(super) names: Vec<String>,
     pub(super) policy: Arc<dyn PlacementPolicy>,
+    /// What is promised where every object is on the same backends; then no policy is asked.
+    pub(super) replication: Option<Replication>,
+    /// Reads that any replica may answer, counted.
+    pub(super) turns: AtomicUsize,
     pub(super) env: Arc<dyn Env>,
     pub(super) clock: HybridClock,
     locks: KeyLocks,
@@ -98,6 +104,8 @@ impl PlacedBackend {
             names: backends.keys().cloned().collect(),
             backends,
             policy,
+            replication: None,
+            turns: AtomicUsize::default(),
             mover: env.random_u64(),
             env,
             clock: HybridClock::default(),
@@ -149,13 +157,23 @@ impl PlacedBackend {
     }
 
     /// Moves an object to a backend and keeps its version; whatever else is done to it meanwhile is
-    /// done as before.
+    /// done as before. A replicated object is on each of its replicas, and stays.
     ///
     /// # Errors
-    /// [`StorageError::NotFound`] for a backend that is not there, and those of the backends; then
-    /// the object is where it was, or the next write to it ends the move.
+    /// [`StorageError::NotFound`] for a backend that is not there, [`StorageError::Unsupported`] for
+    /// one that is no replica of a replicated namespace, and those of the backends; then the object
+    /// is where it was, or the next write to it ends the move.
     pub async fn relocate(&self, key: &str, to: &str) -> Result<()> {
         check_key(key)?;
+        if let Some(replication) = &self.replication {
+            if replication.replicas.iter().any(|name| name == to) {
+                return Ok(());
+            }
+            return Err(StorageError::unsupported(
+                "the namespace is replicated: change its replicas, and repair it",
+            )
+            .with_backend(to));
+        }
         let _turn = self.turn(key).await;
         let found = self.settled(key).await?;
         if found.entry.at != to {
@@ -200,6 +218,14 @@ impl PlacedBackend {
         F: Future<Output = Result<Option<T>>>,
     {
         check_key(key)?;
+        if let Some(replication) = &self.replication {
+            if replication.consistency == Consistency::Weak {
+                return self.read_any(replication, &read).await;
+            }
+            if let Some(answer) = self.seek_newest(key, &read).await? {
+                return Ok(answer);
+            }
+        }
         for _ in 0..ATTEMPTS {
             let found = self.find(key).await?;
             let name = &found.entry.at;

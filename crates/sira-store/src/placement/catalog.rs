@@ -29,6 +29,10 @@ pub struct NamespaceRecord {
     /// Every backend that may hold copies of objects that lie on others.
     #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
     pub mirrors: BTreeSet<String>,
+    /// Every object has an entry: the namespace has been replicated since it was empty, or since
+    /// all that it held was.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub complete: bool,
 }
 
 /// Where the objects of namespaces lie. Processes that share namespaces share the backend of the
@@ -110,6 +114,7 @@ impl Catalog {
             home: home.to_owned(),
             used: BTreeSet::from([home.to_owned()]),
             mirrors: BTreeSet::new(),
+            complete: false,
         };
         let record = match entries.record().await? {
             Some((known, _)) => known,
@@ -277,6 +282,27 @@ impl Entries {
             record.mirrors.len() > before
         })
         .await
+    }
+
+    /// Adds the replicas of a namespace, in which every object has an entry if `complete`.
+    pub(super) async fn replicate(
+        &self,
+        replicas: &[String],
+        complete: bool,
+    ) -> Result<NamespaceRecord> {
+        self.change_record(|record| {
+            let before = record.clone();
+            record.used.extend(replicas.iter().cloned());
+            record.mirrors.extend(replicas.iter().cloned());
+            record.complete |= complete;
+            *record != before
+        })
+        .await
+    }
+
+    /// Objects come without entries from now on.
+    pub(super) async fn unreplicate(&self) -> Result<NamespaceRecord> {
+        self.change_record(|record| std::mem::take(&mut record.complete)).await
     }
 
     /// Changes the namespace's record by `change`, which says whether it did anything.

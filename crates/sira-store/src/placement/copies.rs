@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::backend::{Found, PlacedBackend};
 use super::entry::{Copies, Entry, Writing};
+use super::replicas::is_of_backend;
 use crate::backend::{Object, ObjectHead, StorageBackend};
 use crate::error::{Result, Retry, StorageError};
 use crate::options::{Condition, StorageOptions};
@@ -61,6 +62,7 @@ impl PlacedBackend {
             on: mirrors.iter().map(|name| (name.clone(), None)).collect(),
             left: before.on.keys().chain(&before.left).filter(wanted).cloned().collect(),
             writing: Some(Writing { writer: self.mover, since_ms: self.env.now_ms() }),
+            ..Copies::default()
         };
         let entry = Entry { copies, ..found.entry.clone() };
         let version = self.entries.replace(key, &entry, found.version).await?;
@@ -76,13 +78,14 @@ impl PlacedBackend {
         error: &StorageError,
     ) {
         // One that may still take effect keeps its lease.
-        if error.retry() != Retry::Ambiguous
-            && let Ok(Some(version)) = self.entries.replace(key, &before.entry, begun.version).await
-        {
-            before.version = Some(version);
-            return;
+        if error.retry() != Retry::Ambiguous {
+            let entry = self.entry_before(before);
+            if let Ok(Some(version)) = self.entries.replace(key, &entry, begun.version).await {
+                (before.entry, before.version) = (entry, Some(version));
+                return;
+            }
         }
-        self.mender.note(key);
+        self.note(key);
     }
 
     /// Brings the copies to what a write has stored, and says so in the entry; false when the entry
@@ -121,7 +124,7 @@ impl PlacedBackend {
         condition: Condition,
         removed: &mut bool,
     ) -> Result<Option<bool>> {
-        let writing = self.mender.while_writing(key);
+        let writing = self.mender.while_writing(key, &*self.env);
         let Some(begun) = self.begin_write(key, &found, &[]).await? else { return Ok(None) };
         let name = &found.entry.at;
         let result = self.remove_exactly(key, name, condition).await;
@@ -183,7 +186,7 @@ impl PlacedBackend {
         F: Future<Output = Result<Option<T>>>,
     {
         let copies = &found.entry.copies;
-        if copies.is_empty() || error.retry() == Retry::Permanent || error.code() == "conflict" {
+        if copies.is_empty() || !is_of_backend(error) {
             return None;
         }
         for (name, version) in &copies.on {
@@ -209,7 +212,7 @@ impl PlacedBackend {
     }
 
     /// Writes a copy, which others than the one that writes the object do not.
-    async fn put_copy(
+    pub(super) async fn put_copy(
         &self,
         key: &str,
         name: &str,
@@ -255,28 +258,53 @@ impl PlacedBackend {
         failed
     }
 
-    async fn remove_left_now(&self, key: &str, copies: &mut Copies) {
+    pub(super) async fn remove_left_now(&self, key: &str, copies: &mut Copies) {
         for (name, error) in self.remove_left(key, copies).await {
             self.fell_behind(&name, &error);
         }
     }
 
-    fn fell_behind(&self, name: &str, error: &StorageError) {
+    pub(super) fn fell_behind(&self, name: &str, error: &StorageError) {
         self.figures.fell_behind();
         tracing::warn!(%error, backend = name, "a copy is left behind");
     }
 
     /// Says in the entry what the copies are, and that no write to them goes on; false when the
     /// entry was changed by others meanwhile.
-    pub(super) async fn say(&self, key: &str, held: Found, mut copies: Copies) -> Result<bool> {
-        copies.writing = None;
-        let level = copies.is_level();
-        let entry = Entry { copies, ..held.entry };
-        let said = self.entries.replace(key, &entry, held.version).await;
-        if !level || !matches!(said, Ok(Some(_))) {
-            self.mender.note(key);
+    pub(super) async fn say(&self, key: &str, held: Found, copies: Copies) -> Result<bool> {
+        let at = held.entry.at.clone();
+        self.conclude(key, held, &at, copies).await
+    }
+
+    /// Says the same and that the object lies on this backend, and notes what is not as it is to be.
+    pub(super) async fn conclude(
+        &self,
+        key: &str,
+        held: Found,
+        at: &str,
+        copies: Copies,
+    ) -> Result<bool> {
+        let said = self.say_at(key, held, at, copies).await;
+        if !matches!(said, Ok(Some(true))) {
+            self.note(key);
         }
         Ok(said?.is_some())
+    }
+
+    /// Says where an object lies and what its copies are, and tells whether all is as it is to be;
+    /// `None` when the entry was changed by others meanwhile.
+    pub(super) async fn say_at(
+        &self,
+        key: &str,
+        held: Found,
+        at: &str,
+        mut copies: Copies,
+    ) -> Result<Option<bool>> {
+        copies.writing = None;
+        let entry = Entry { at: at.to_owned(), copies, ..held.entry };
+        let level = !self.is_behind(&entry);
+        let said = self.entries.replace(key, &entry, held.version).await?;
+        Ok(said.map(|_| level))
     }
 
     /// Removes the object of a version that was looked at, so that a removal that comes late takes

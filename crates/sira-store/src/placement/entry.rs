@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::version::Version;
+
 /// Format of entries with copies. Those without are as they were before there were any.
 const FORMAT_COPIES: u32 = 2;
 
@@ -46,6 +48,13 @@ pub struct Copies {
     /// The write that goes on, if one does; no copy counts meanwhile.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub writing: Option<Writing>,
+    /// The object was removed, and is on no backend that counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub absent: bool,
+    /// When a replicated object expires, in milliseconds since the Unix epoch. One that is missing
+    /// before was lost.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub expires_at_ms: Option<u64>,
 }
 
 /// A write to an object with copies that goes on.
@@ -69,7 +78,17 @@ impl Copies {
     /// Whether there are none, and no write has begun to make some.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.on.is_empty() && self.left.is_empty() && self.writing.is_none()
+        self.on.is_empty() && self.left.is_empty() && self.writing.is_none() && !self.absent
+    }
+
+    /// The version that copies are known to have.
+    pub(super) fn version(&self) -> Option<Version> {
+        self.on.values().flatten().copied().max().map(Version::from_u64)
+    }
+
+    /// Whether the object is known to be gone: removed, or expired by now.
+    pub(super) fn is_gone(&self, now_ms: u64) -> bool {
+        self.absent || self.expires_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// Whether every copy is as it is to be.

@@ -46,6 +46,12 @@ counters! {
     served;
     /// Reads that no copy could answer when the object's backend did not.
     not_served;
+    /// Reads that a replica answered which may be behind.
+    served_stale;
+    /// Writes after which an object lay on another replica, since its own did not take them.
+    failed_over;
+    /// Objects that lie on their first replica again.
+    returned;
     /// Reads whose shadow gave the same.
     shadow_equal;
     /// Reads whose shadow gave something else.
@@ -72,8 +78,9 @@ impl CopyFigures {
         };
         family(
             "sira_mirror_events_total",
-            "Copies on mirrors: written with their object, left behind, made level later, and reads \
-             that they answered or could not when the object's backend did not.",
+            "Copies on mirrors and replicas: written with their object, left behind, made level later; \
+             reads that they answered or could not when the object's backend did not; objects that \
+             went to another replica, and came back.",
             &[
                 ("mirrored", counts.mirrored),
                 ("fell_behind", counts.fell_behind),
@@ -81,6 +88,9 @@ impl CopyFigures {
                 ("mend_failed", counts.mend_failed),
                 ("served", counts.served),
                 ("not_served", counts.not_served),
+                ("served_stale", counts.served_stale),
+                ("failed_over", counts.failed_over),
+                ("returned", counts.returned),
             ],
         );
         family(

@@ -1,7 +1,10 @@
 //! Making copies level that a write, a removal or the end of a process left behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,23 +15,36 @@ use super::MOVE_LEASE_MS;
 use super::backend::{Found, PlacedBackend};
 use super::copies::together;
 use super::entry::{Copies, Entry, Writing};
-use crate::backend::{ListOptions, Object, ReadOptions};
+use crate::backend::{ListOptions, Object, ReadOptions, StorageBackend};
+use crate::env::Env;
 use crate::error::{Result, StorageError};
 use crate::key::check_key;
 use crate::limits::LIST_LIMIT_MAX;
 use crate::options::{Condition, StorageOptions};
 
 /// Keys that are remembered; with more, all entries are looked through.
-const KEYS_MAX: usize = 10_000;
+const KEYS_MAX: usize = 100_000;
+
+/// Objects that are mended at the same time.
+const AT_ONCE: usize = 16;
+
+/// Failures after which the rest waits for better times.
+const FAILURES_MAX: usize = 64;
 
 /// Times that an object is tried again because it was written meanwhile.
 const ATTEMPTS: usize = 8;
+
+/// Time for which keys are gathered before they are mended.
+const BATCH: Duration = Duration::from_millis(20);
 
 /// First wait before what failed is tried again; it doubles.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// Longest such wait.
 const WAIT_MAX: Duration = Duration::from_millis(MOVE_LEASE_MS);
+
+/// Longest such wait where objects are replicated, so that a replica that is back is soon level.
+const WAIT_MAX_REPLICATED: Duration = Duration::from_secs(2);
 
 /// Keys whose copies may be behind.
 #[derive(Debug, Default)]
@@ -39,42 +55,145 @@ pub(super) struct Mender {
 
 #[derive(Debug, Default)]
 struct Noted {
-    keys: BTreeSet<String>,
-    /// Nobody knows which keys.
-    all: bool,
+    keys: BTreeMap<String, Note>,
+    /// Those of them that were not tried since they were noted.
+    fresh: BTreeSet<String>,
+    /// Those of them whose object may be damaged, whatever the entry says.
+    suspects: BTreeSet<String>,
+    /// Notes so far.
+    count: u64,
+    /// Since when nobody knows which keys.
+    all: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Note {
+    /// By the monotonic clock.
+    since: Duration,
+    /// Of the last time that the key was noted.
+    number: u64,
+}
+
+/// Objects whose copies are behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Behind {
+    /// How many are known.
+    pub objects: u64,
+    /// Whether there may be others.
+    pub more: bool,
+    /// For how long the first of them has been.
+    pub lag: Duration,
 }
 
 impl Mender {
     /// Remembers a key.
-    pub(super) fn note(&self, key: &str) {
+    pub(super) fn note(&self, key: &str, now: Duration) {
         let mut noted = self.noted.lock();
-        if noted.keys.len() < KEYS_MAX {
-            noted.keys.insert(key.to_owned());
-        } else {
-            noted.all = true;
+        noted.add(key, now);
+        noted.fresh.insert(key.to_owned());
+        drop(noted);
+        self.wake.notify_one();
+    }
+
+    /// Remembers a key that was tried in vain, and is to wait for better times.
+    fn remember(&self, key: &str, suspect: bool, now: Duration) {
+        let mut noted = self.noted.lock();
+        noted.add(key, now);
+        if suspect {
+            noted.suspects.insert(key.to_owned());
         }
         drop(noted);
         self.wake.notify_one();
     }
 
-    /// Remembers a key, should the caller leave before it says that its write has ended.
-    pub(super) fn while_writing<'a>(&'a self, key: &'a str) -> WhileWriting<'a> {
-        WhileWriting { mender: self, key: Some(key) }
+    /// Remembers a key whose object is to be looked at, whatever its entry says.
+    pub(super) fn suspect(&self, key: &str, now: Duration) {
+        self.noted.lock().suspects.insert(key.to_owned());
+        self.note(key, now);
     }
 
-    fn note_all(&self) {
-        self.noted.lock().all = true;
+    /// Whether an object is to be looked at whatever its entry says; from now on it is not.
+    fn clear_suspicion(&self, key: &str) -> bool {
+        self.noted.lock().suspects.remove(key)
+    }
+
+    /// Remembers a key, should the caller leave before it says that its write has ended.
+    pub(super) fn while_writing<'a>(&'a self, key: &'a str, env: &'a dyn Env) -> WhileWriting<'a> {
+        WhileWriting { mender: self, env, key: Some(key) }
+    }
+
+    fn note_all(&self, now: Duration) {
+        self.noted.lock().all.get_or_insert(now);
         self.wake.notify_one();
     }
 
-    fn take(&self) -> Noted {
-        std::mem::take(&mut *self.noted.lock())
+    fn take_all(&self) -> Option<Duration> {
+        self.noted.lock().all.take()
+    }
+
+    /// What was not tried since it was noted.
+    fn take_fresh(&self) -> Vec<(String, u64)> {
+        let mut noted = self.noted.lock();
+        let fresh = std::mem::take(&mut noted.fresh);
+        fresh
+            .into_iter()
+            .filter_map(|key| noted.keys.get(&key).map(|note| (key, note.number)))
+            .collect()
+    }
+
+    /// What failed before, in turn after this key.
+    fn failed_after(&self, last: &str) -> Vec<(String, u64)> {
+        let noted = self.noted.lock();
+        let after = (Bound::Excluded(last), Bound::Unbounded);
+        let until = (Bound::Unbounded, Bound::Included(last));
+        let next = noted.keys.range::<str, _>(after).chain(noted.keys.range::<str, _>(until));
+        next.map(|(key, note)| (key.clone(), note.number)).collect()
+    }
+
+    /// Forgets a key that is level, unless it was noted again meanwhile.
+    fn done(&self, key: &str, number: u64) {
+        let mut noted = self.noted.lock();
+        if noted.keys.get(key).is_some_and(|note| note.number == number) {
+            noted.keys.remove(key);
+            noted.fresh.remove(key);
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        let noted = self.noted.lock();
+        noted.all.is_some() || noted.keys.len() > noted.fresh.len()
+    }
+
+    /// How far copies are behind.
+    pub(super) fn behind(&self, now: Duration) -> Behind {
+        let noted = self.noted.lock();
+        let since = noted.keys.values().map(|note| note.since).chain(noted.all).min();
+        Behind {
+            objects: noted.keys.len() as u64,
+            more: noted.all.is_some(),
+            lag: since.map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+        }
+    }
+}
+
+impl Noted {
+    fn add(&mut self, key: &str, since: Duration) {
+        self.count += 1;
+        let number = self.count;
+        if let Some(known) = self.keys.get_mut(key) {
+            known.number = number;
+        } else if self.keys.len() < KEYS_MAX {
+            self.keys.insert(key.to_owned(), Note { since, number });
+        } else {
+            self.all.get_or_insert(since);
+        }
     }
 }
 
 /// A write whose caller may leave.
 pub(super) struct WhileWriting<'a> {
     mender: &'a Mender,
+    env: &'a dyn Env,
     key: Option<&'a str>,
 }
 
@@ -88,7 +207,7 @@ impl WhileWriting<'_> {
 impl Drop for WhileWriting<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.mender.note(key);
+            self.mender.note(key, self.env.monotonic());
         }
     }
 }
@@ -102,6 +221,15 @@ impl PlacedBackend {
     pub async fn mend(&self, key: &str) -> Result<bool> {
         check_key(key)?;
         let _turn = self.turn(key).await;
+        let suspect = self.mender.clear_suspicion(key);
+        let mended = self.mend_in_turn(key, suspect).await;
+        if !matches!(mended, Ok(true)) {
+            self.mender.remember(key, suspect, self.env.monotonic());
+        }
+        mended
+    }
+
+    async fn mend_in_turn(&self, key: &str, suspect: bool) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let found = self.find(key).await?;
             let copies = &found.entry.copies;
@@ -111,8 +239,15 @@ impl PlacedBackend {
             {
                 return Ok(false);
             }
-            if !self.is_behind(copies) {
+            if !self.is_behind(&found.entry) && !suspect {
                 return Ok(true);
+            }
+            if !suspect && let Some(entry) = self.have_come(key, &found.entry).await {
+                let said = self.entries.replace(key, &entry, found.version).await?;
+                if said.is_some() && !self.is_behind(&entry) {
+                    return Ok(true);
+                }
+                continue;
             }
             // Nobody writes to the object meanwhile, so copies that count go on to.
             let writing = Some(Writing { writer: self.mover, since_ms: self.env.now_ms() });
@@ -128,21 +263,54 @@ impl PlacedBackend {
         Err(self.restless())
     }
 
+    /// The entry with those copies that were written, but not waited for, and have come since;
+    /// `None` when there are none. Whoever changes them changes the entry first.
+    async fn have_come(&self, key: &str, entry: &Entry) -> Option<Entry> {
+        let version = entry.copies.version().filter(|_| entry.copies.writing.is_none())?;
+        let mut entry = entry.clone();
+        let missing = entry.copies.on.iter_mut().filter(|(_, held)| held.is_none());
+        let mut come = false;
+        for (name, held) in missing {
+            let head = self.backend(name).ok()?.head(key).await;
+            if let Ok(Some(head)) = head
+                && head.version == version
+            {
+                *held = Some(version.as_u64());
+                come = true;
+            }
+        }
+        come.then_some(entry)
+    }
+
     /// One look at the object and its copies; `None` when the entry was changed by others meanwhile.
     async fn mend_once(&self, key: &str, begun: Found, before: &Found) -> Result<Option<bool>> {
-        let at = &begun.entry.at;
-        let object = match self.backend(at)?.read(key, ReadOptions::default()).await {
+        let (at, object) = match self.object_of(key, before).await {
             Ok(object) => object,
             Err(error) => {
                 // As nothing was done; if that fails, the lease ends it.
-                let _ = self.entries.replace(key, &before.entry, begun.version).await;
-                return Err(error.with_backend(at));
+                let entry = self.entry_before(before);
+                let _ = self.entries.replace(key, &entry, begun.version).await;
+                return Err(error);
             }
         };
         let mut copies = begun.entry.copies.clone();
+        if at != begun.entry.at {
+            self.failed_over(key, &begun.entry.at, &at);
+            copies.on.remove(&at);
+            copies.on.insert(begun.entry.at.clone(), None);
+        }
+        if let Some(replication) = self.replication.as_ref().filter(|_| object.is_some()) {
+            for name in replication.replicas.iter().filter(|name| **name != at) {
+                copies.on.entry(name.clone()).or_insert(None);
+                copies.left.remove(name);
+            }
+        }
         let mut failure = None;
         match &object {
-            None => copies.left.extend(std::mem::take(&mut copies.on).into_keys()),
+            None => {
+                copies.left.extend(std::mem::take(&mut copies.on).into_keys());
+                copies.absent |= self.replication.is_some();
+            }
             Some(object) => {
                 let names: Vec<String> = copies.on.keys().cloned().collect();
                 let levelled = names.iter().map(|name| self.level(key, name, object));
@@ -151,29 +319,78 @@ impl PlacedBackend {
                     copies.on.insert(name.clone(), result.is_ok().then_some(version));
                     failure = result.err().map(|error| error.with_backend(name)).or(failure);
                 }
+                copies.expires_at_ms =
+                    object.head.expires_at_ms.filter(|_| self.replication.is_some());
             }
         }
         for (name, error) in self.remove_left(key, &mut copies).await {
             failure = failure.or(self.backends.contains_key(&name).then_some(error));
         }
         copies.writing = None;
-        let level = !self.is_behind(&copies);
-        if !self.say(key, begun, copies).await? {
-            return Ok(None);
-        }
+        let at = self.give_back(at, &mut copies, object.as_ref());
+        let Some(level) = self.say_at(key, begun, &at, copies).await? else { return Ok(None) };
         match failure {
             Some(error) => Err(error),
             None => Ok(Some(level)),
         }
     }
 
-    /// Whether there is something to be done about copies. Nothing can be about those on backends
-    /// that are not there now.
-    fn is_behind(&self, copies: &Copies) -> bool {
+    /// The object by its entry before, and where it is.
+    async fn object_of(&self, key: &str, before: &Found) -> Result<(String, Option<Object>)> {
+        let at = &before.entry.at;
+        let read = |backend: Arc<dyn StorageBackend>| async move {
+            backend.read(key, ReadOptions::default()).await
+        };
+        if self.replication.is_none() {
+            let object = read(Arc::clone(self.backend(at)?)).await;
+            return Ok((at.clone(), object.map_err(|error| error.with_backend(at))?));
+        }
+        if before.entry.copies.absent {
+            return Ok((at.clone(), None));
+        }
+        let Some((name, object)) = self.newest_for_sure(key, before, &read).await? else {
+            return Ok((at.clone(), None));
+        };
+        if name != *at
+            && let Err(StorageError::Corrupt(_)) = read(Arc::clone(self.backend(at)?)).await
+        {
+            // What is damaged would be taken for the object by its version.
+            self.backend(at)?.remove(key, Condition::Always).await?;
+        }
+        Ok((name, Some(object)))
+    }
+
+    /// Lets an object lie on its first replica, where that has it.
+    fn give_back(&self, at: String, copies: &mut Copies, object: Option<&Object>) -> String {
+        let Some(replication) = &self.replication else { return at };
+        let preferred = replication.preferred();
+        let has_it = match object {
+            None => !copies.left.contains(preferred),
+            Some(object) => copies.on.get(preferred) == Some(&Some(object.head.version.as_u64())),
+        };
+        if at == preferred || !has_it {
+            return at;
+        }
+        if let Some(object) = object {
+            copies.on.remove(preferred);
+            copies.on.insert(at, Some(object.head.version.as_u64()));
+        }
+        self.figures.returned();
+        preferred.to_owned()
+    }
+
+    /// Whether there is something to be done about an object's copies. Nothing can be about those on
+    /// backends that are not there now.
+    pub(super) fn is_behind(&self, entry: &Entry) -> bool {
+        let copies = &entry.copies;
         let is_here = |name: &&String| self.backends.contains_key(*name);
         let behind = copies.on.iter().filter(|(_, version)| version.is_none());
         let mut behind = behind.map(|(name, _)| name).chain(&copies.left);
-        copies.writing.is_some() || behind.any(|name| is_here(&name))
+        let strays = self
+            .replication
+            .as_ref()
+            .is_some_and(|replication| entry.at != replication.preferred() && !copies.is_empty());
+        copies.writing.is_some() || strays || behind.any(|name| is_here(&name))
     }
 
     /// Makes a copy what the object is.
@@ -219,11 +436,10 @@ impl PlacedBackend {
                 ListOptions { start_after, limit: LIST_LIMIT_MAX, ..ListOptions::default() };
             let page = self.entries.keys(options).await?;
             for entry in page.entries {
-                if self.is_behind(&self.find(&entry.key).await?.entry.copies)
+                if self.is_behind(&self.find(&entry.key).await?.entry)
                     && !self.try_mend(&entry.key).await
                 {
                     behind += 1;
-                    self.mender.note(&entry.key);
                 }
             }
             match page.next {
@@ -231,6 +447,25 @@ impl PlacedBackend {
                 None => return Ok(behind),
             }
         }
+    }
+
+    /// Mends some objects until too many have failed, and says how many were tried.
+    async fn mend_some(&self, keys: &[(String, u64)], failures_max: usize) -> usize {
+        let (mut failures, mut tried) = (0, 0);
+        for some in keys.chunks(AT_ONCE) {
+            let mended = together(some.iter().map(|(key, _)| self.try_mend(key))).await;
+            tried += some.len();
+            for ((key, number), mended) in some.iter().zip(mended) {
+                match mended {
+                    true => self.mender.done(key, *number),
+                    false => failures += 1,
+                }
+            }
+            if failures >= failures_max {
+                break;
+            }
+        }
+        tried
     }
 
     async fn try_mend(&self, key: &str) -> bool {
@@ -254,7 +489,7 @@ impl PlacedBackend {
     pub fn keep_mended(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         if !self.record.read().mirrors.is_empty() {
-            self.mender.note_all();
+            self.mender.note_all(self.env.monotonic());
         }
         let (placed, mender) = (Arc::downgrade(self), Arc::clone(&self.mender));
         runtime.spawn(keep_mended(placed, mender));
@@ -263,27 +498,50 @@ impl PlacedBackend {
 
 async fn keep_mended(placed: Weak<PlacedBackend>, mender: Arc<Mender>) {
     let mut wait = WAIT;
+    let mut again: Option<Pin<Box<tokio::time::Sleep>>> = None;
+    // Those after the one at which the last round was given up have their turn first.
+    let mut last = String::new();
     loop {
-        mender.wake.notified().await;
-        let Some(now) = placed.upgrade() else { return };
-        let noted = mender.take();
-        let mut failed = false;
-        if noted.all && now.mend_all().await.is_err() {
-            mender.note_all();
-            failed = true;
-        }
-        for key in &noted.keys {
-            if !now.try_mend(key).await {
-                mender.note(key);
-                failed = true;
+        let is_time = match &mut again {
+            None => {
+                mender.wake.notified().await;
+                false
             }
+            Some(again) => {
+                let mut woken = std::pin::pin!(mender.wake.notified());
+                std::future::poll_fn(|cx| match again.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(true),
+                    Poll::Pending => woken.as_mut().poll(cx).map(|()| false),
+                })
+                .await
+            }
+        };
+        // Copies that were not waited for come meanwhile, and what is written again is noted once.
+        tokio::time::sleep(BATCH).await;
+        let Some(now) = placed.upgrade() else { return };
+        if (is_time || again.is_none())
+            && let Some(since) = mender.take_all()
+            && now.mend_all().await.is_err()
+        {
+            mender.note_all(since);
         }
-        failed |= !mender.noted.lock().keys.is_empty();
+        // What is new is tried at once, however much has failed before.
+        now.mend_some(&mender.take_fresh(), usize::MAX).await;
+        if is_time {
+            let failed = mender.failed_after(&last);
+            let tried = now.mend_some(&failed, FAILURES_MAX).await;
+            last = failed.into_iter().take(tried).next_back().map_or(last, |(key, _)| key);
+        }
+        let longest = match now.replication.is_some() {
+            true => WAIT_MAX_REPLICATED,
+            false => WAIT_MAX,
+        };
         drop(now);
-        // What failed woke this task, which is to wait for better times.
-        wait = if failed { wait.saturating_mul(2).min(WAIT_MAX) } else { WAIT };
-        if failed {
-            tokio::time::sleep(wait).await;
+        if !mender.has_failed() {
+            (wait, again) = (WAIT, None);
+        } else if is_time || again.is_none() {
+            wait = wait.saturating_mul(2).min(longest);
+            again = Some(Box::pin(tokio::time::sleep(wait)));
         }
     }
 }

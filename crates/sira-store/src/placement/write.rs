@@ -6,7 +6,7 @@ use super::PlacementRequest;
 use super::backend::{ATTEMPTS, Found, PlacedBackend};
 use crate::backend::HealthStatus;
 use crate::error::{Result, Retry, StorageError};
-use crate::key::check_key;
+use crate::key::{check_described, check_key};
 use crate::options::{Condition, StorageOptions};
 use crate::version::Version;
 
@@ -21,7 +21,7 @@ struct Chosen {
 
 /// What came of a write at a place.
 #[derive(Debug)]
-enum Wrote {
+pub(super) enum Wrote {
     Done(Version),
     /// Nothing was written, since others were quicker.
     Overtaken,
@@ -97,6 +97,14 @@ impl PlacedBackend {
     ) -> Result<Version> {
         for _ in 0..ATTEMPTS {
             let mut found = self.settled(key).await?;
+            if let Some(replication) = &self.replication {
+                match self.write_replicas(replication, key, &mut found, value, options).await? {
+                    Wrote::Done(version) => return Ok(version),
+                    Wrote::Overtaken => {}
+                    Wrote::Strayed => *strayed = true,
+                }
+                continue;
+            }
             let chosen = self.choose(key, &found, value.len() as u64, options).await?;
             let mut result = Err(StorageError::unavailable("no backend takes the object"));
             for (number, name) in chosen.places.iter().enumerate() {
@@ -146,16 +154,14 @@ impl PlacedBackend {
             let version = self.put_at(key, name, value, options).await?;
             (version, self.find(key).await.map(|after| after == *found))
         } else {
-            let writing = self.mender.while_writing(key);
+            let checked = check_described(key, options, self.env.now_ms())?;
+            let writing = self.mender.while_writing(key, &*self.env);
             let Some(begun) = self.begin_write(key, found, mirrors).await? else {
                 return Ok(Wrote::Overtaken);
             };
             let mut options = options.clone();
-            if let Some(ttl) = options.ttl.take() {
-                // Object and copies expire at the same time.
-                let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-                options.expires_at_ms = Some(self.env.now_ms().saturating_add(ttl_ms));
-            }
+            // Object and copies expire at the same time.
+            (options.ttl, options.expires_at_ms) = (None, checked.expires_at_ms);
             let version = match self.put_at(key, name, value, &options).await {
                 Ok(version) => version,
                 Err(error) => {
@@ -178,7 +184,7 @@ impl PlacedBackend {
 
     /// Finds out what became of a write whose entry was changed meanwhile: a move took it along, or
     /// had gone by before it came.
-    async fn look_after(
+    pub(super) async fn look_after(
         &self,
         key: &str,
         name: &str,
@@ -253,6 +259,12 @@ impl PlacedBackend {
     ) -> Result<bool> {
         for _ in 0..ATTEMPTS {
             let found = self.settled(key).await?;
+            if let Some(replication) = &self.replication {
+                match self.erase_replicas(replication, key, found, condition).await? {
+                    Some(removed) => return Ok(removed),
+                    None => continue,
+                }
+            }
             if !found.entry.copies.is_empty() {
                 match self.erase_copied(key, found, condition, removed).await? {
                     Some(removed) => return Ok(removed),

@@ -4,6 +4,7 @@
 mod check;
 pub(crate) mod flaky;
 mod mirrors;
+mod replicas;
 mod world;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use sira_store::conformance::{self, ConformanceOptions};
 use sira_store::driver::{Area, DriverBackend};
 use sira_store::env::SystemEnv;
-use sira_store::placement::{Catalog, PlacedBackend, PlacementPolicy, PlacementRequest};
+use sira_store::placement::{
+    Acknowledge, Catalog, Consistency, PlacedBackend, PlacementPolicy, PlacementRequest,
+};
 use sira_store::router::{DataPattern, Route, StorageRouter};
 use sira_store::{Condition, StorageBackend, StorageError, StorageOptions};
 
@@ -180,7 +183,7 @@ async fn a_router_places_by_its_rules() {
 /// begin with that seed.
 fn histories(scenario: Scenario) -> u64 {
     let wanted = std::env::var("SIRA_HISTORIES").ok().and_then(|text| text.parse().ok());
-    wanted.unwrap_or(if scenario.mirrors { 2_000 } else { 5_000 })
+    wanted.unwrap_or(if scenario.mirrors || scenario.replicas.is_some() { 2_000 } else { 5_000 })
 }
 
 fn all_hold(scenario: Scenario) {
@@ -220,6 +223,33 @@ fn copies_outlast_crashes() {
 #[test]
 fn processes_that_share_copies_lose_nothing() {
     all_hold(Scenario { mirrors: true, outages: true, crashes: true, ..Scenario::of(3) });
+}
+
+#[test]
+fn strong_replicas_are_linearizable_whatever_is_away() {
+    let replicas = Some((Consistency::Strong, Acknowledge::Quorum));
+    all_hold(Scenario { replicas, outages: true, ..Scenario::of(1) });
+    all_hold(Scenario { replicas, outages: true, crashes: true, ..Scenario::of(1) });
+}
+
+#[test]
+fn replicas_that_all_acknowledge_are_linearizable() {
+    let replicas = Some((Consistency::Strong, Acknowledge::All));
+    all_hold(Scenario { replicas, outages: true, crashes: true, ..Scenario::of(1) });
+}
+
+#[test]
+fn processes_that_share_strong_replicas_lose_nothing() {
+    let replicas = Some((Consistency::Strong, Acknowledge::Quorum));
+    all_hold(Scenario { replicas, outages: true, crashes: true, ..Scenario::of(3) });
+}
+
+#[test]
+fn eventual_replicas_end_up_alike() {
+    let replicas = Some((Consistency::Eventual, Acknowledge::Quorum));
+    all_hold(Scenario { replicas, outages: true, crashes: true, ..Scenario::of(3) });
+    let replicas = Some((Consistency::Weak, Acknowledge::Quorum));
+    all_hold(Scenario { replicas, outages: true, ..Scenario::of(2) });
 }
 
 #[test]

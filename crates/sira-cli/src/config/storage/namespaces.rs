@@ -7,7 +7,7 @@ use serde::de::{Deserializer, Error as _};
 use sira_backends::config::{fields_of, units};
 use sira_server::limits::RESP_DATABASES;
 use sira_store::cache::{CachePolicy, EvictionPolicy, WriteMode};
-use sira_store::placement::Catalog;
+use sira_store::placement::{Acknowledge, Catalog, Consistency, Replication};
 use sira_store::{CompressionType, ConsistencyLevel, Durability, EncryptionType};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -22,6 +22,8 @@ use crate::units::parse_durability;
 pub struct NamespaceConfig {
     /// The backends that its objects may lie on, among which the router chooses; empty for all.
     pub backends: Vec<String>,
+    /// The backends that each hold every object, in place of `backends`, and what is promised.
+    pub replication: Option<Replication>,
     /// How values are compressed.
     pub compression: Option<CompressionType>,
     /// How hard to compress.
@@ -56,6 +58,9 @@ pub struct CacheConfig {
 #[serde(default, deny_unknown_fields)]
 struct RawNamespace {
     backends: Option<Spanned<Vec<Spanned<String>>>>,
+    replicas: Option<Spanned<Vec<Spanned<String>>>>,
+    consistency: Option<Spanned<Consistency>>,
+    acknowledge: Option<Spanned<Acknowledge>>,
     compression: Option<CompressionType>,
     compression_level: Option<Spanned<i32>>,
     encryption: Option<Spanned<Cipher>>,
@@ -162,8 +167,16 @@ fn of_raw(
         Some(names) => names.into_inner().into_iter().map(|name| found.want(name)).collect(),
         None => Vec::new(),
     };
+    let asked = Replicated {
+        replicas: raw.replicas,
+        consistency: raw.consistency,
+        acknowledge: raw.acknowledge,
+        alone: direct || !backends.is_empty(),
+    };
+    let replication = replication(reader, section, asked, found);
     NamespaceConfig {
         backends,
+        replication,
         compression: compressed,
         compression_level: level,
         encryption,
@@ -173,6 +186,60 @@ fn of_raw(
         durability: raw.durability,
         cache: None,
     }
+}
+
+/// What a section says of replicas.
+struct Replicated {
+    replicas: Option<Spanned<Vec<Spanned<String>>>>,
+    consistency: Option<Spanned<Consistency>>,
+    acknowledge: Option<Spanned<Acknowledge>>,
+    /// The section says that objects lie elsewhere.
+    alone: bool,
+}
+
+fn replication(
+    reader: &mut Reader<'_>,
+    section: &str,
+    asked: Replicated,
+    found: &mut Found,
+) -> Option<Replication> {
+    let Some(names) = asked.replicas else {
+        let settings = [
+            ("consistency", asked.consistency.map(|setting| setting.span())),
+            ("acknowledge", asked.acknowledge.map(|setting| setting.span())),
+        ];
+        for (name, at) in settings {
+            if let Some(at) = at {
+                let message =
+                    format!("{section}.{name} is about replicas: name them by {section}.replicas");
+                reader.fail(at.start, &message);
+            }
+        }
+        return None;
+    };
+    let at = names.span().start;
+    if asked.alone {
+        let message = format!(
+            "{section}.replicas: every object lies on each of them; leave out backends, direct and \
+             plain"
+        );
+        reader.fail(at, &message);
+    }
+    let consistency = asked.consistency.as_ref().map(|setting| *setting.get_ref());
+    let consistency = consistency.unwrap_or_default();
+    if let Some(setting) = asked.acknowledge.as_ref().filter(|_| consistency != Consistency::Strong)
+    {
+        let message =
+            format!("{section}.acknowledge is about strong writes; others wait for one replica");
+        reader.fail(setting.span().start, &message);
+    }
+    let replicas = names.into_inner().into_iter().map(|name| found.want(name)).collect();
+    let acknowledge = asked.acknowledge.map(Spanned::into_inner).unwrap_or_default();
+    let replication = Replication { replicas, consistency, acknowledge };
+    if let Err(error) = replication.check() {
+        reader.fail(at, &format!("{section}.replicas: {error}"));
+    }
+    Some(replication)
 }
 
 fn read_cache(

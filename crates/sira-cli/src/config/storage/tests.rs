@@ -6,6 +6,7 @@ use sira_server::notify::{NotifyKind, NotifyTarget, SecretSource};
 use sira_store::cache::EvictionPolicy;
 use sira_store::env::SystemEnv;
 use sira_store::health::HealthState;
+use sira_store::placement::{Acknowledge, Consistency};
 use sira_store::router::DataPattern;
 use sira_store::{Durability, StorageOptions};
 use toml::de::DeTable as Table;
@@ -460,6 +461,34 @@ fn direct_namespaces_lie_on_one_backend() {
     let cache = right("[namespaces.a.cache]\ndisk = \"1GiB\"\nremote = \"embedded\"");
     let cache = cache.namespaces["a"].cache.clone().unwrap();
     assert_eq!((cache.disk, cache.remote.as_deref()), (Some(1 << 30), Some("embedded")));
+}
+
+#[test]
+fn replicas_are_several_and_nothing_else_is_said_of_places() {
+    const FILES: &str = "[storage.backends.files]\ntype = \"filesystem\"\npath = \"/x\"\n";
+    let with = |text: &str| format!("[namespaces.a]\n{text}\n{FILES}");
+    let config = right(&with("replicas = [\"files\", \"embedded\"]"));
+    let replication = config.namespaces["a"].replication.clone().unwrap();
+    assert_eq!(replication.replicas, ["files", "embedded"]);
+    assert_eq!(replication.consistency, Consistency::Strong);
+    assert_eq!(replication.acknowledge, Acknowledge::Quorum);
+    let text = with("replicas = [\"files\", \"embedded\"]\nconsistency = \"eventual\"");
+    let replication = right(&text).namespaces["a"].replication.clone().unwrap();
+    assert_eq!(replication.consistency, Consistency::Eventual);
+
+    let (message, _) = one(&with("replicas = [\"files\"]"));
+    assert!(message.starts_with("2:12: namespaces.a.replicas: "), "{message}");
+    assert!(message.contains("2 to 9"), "{message}");
+    assert!(one(&with("replicas = [\"files\", \"files\"]")).0.contains("named twice"));
+    let both = "replicas = [\"files\", \"embedded\"]\nbackends = [\"files\"]";
+    assert!(one(&with(both)).0.contains("leave out backends"));
+    let eventual = "replicas = [\"files\", \"embedded\"]\nconsistency = \"weak\"\n\
+                    acknowledge = \"all\"";
+    let (message, _) = one(&with(eventual));
+    assert!(message.starts_with("4:15: namespaces.a.acknowledge is about strong"), "{message}");
+    let (message, _) = one(&with("consistency = \"strong\""));
+    assert!(message.contains("name them by namespaces.a.replicas"), "{message}");
+    assert!(one(&with("replicas = [\"files\", \"none\"]")).0.contains("none"));
 }
 
 #[test]

@@ -175,8 +175,9 @@ fn place<'a>(config: &'a StorageConfig, namespace: &str) -> (&'a str, bool) {
         None if is_database(namespace) => (EMBEDDED, false),
         None => (&config.default_backend, false),
         Some(policy) => {
-            let at = policy.backends.first().unwrap_or(&config.default_backend);
-            (at, policy.direct)
+            let replicas = policy.replication.iter().flat_map(|of| &of.replicas);
+            let at = policy.backends.iter().chain(replicas).next();
+            (at.unwrap_or(&config.default_backend), policy.direct)
         }
     }
 }

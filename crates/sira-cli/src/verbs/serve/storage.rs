@@ -83,6 +83,9 @@ impl Plane {
         if let Err(error) = self.storage.client.settle_transactions().await {
             tracing::warn!(%error, "a committed transaction waits for a backend");
         }
+        if let Err(error) = self.storage.client.follow_replicas().await {
+            tracing::warn!(%error, "a replicated namespace cannot be opened yet");
+        }
         self.backups_late = config.backup.is_some() && backups.is_none();
         self.storage.backups.apply(backups);
         self.storage.maintenance.apply(config.maintenance_interval);
@@ -326,6 +329,7 @@ impl Plane {
         };
         Ok(NamespacePolicy {
             backends: config.backends.clone(),
+            replication: config.replication.clone(),
             direct: config.direct,
             plain: config.plain,
             compression: config.compression,

@@ -4,14 +4,21 @@ fn moving() -> Option<Moving> {
     Some(Moving { to: "c".to_owned(), mover: 7, since_ms: 1_795_000_000_000, copied: Some(9) })
 }
 
+fn level_on(name: &str) -> Copies {
+    Copies { on: [(name.to_owned(), Some(3))].into(), ..Copies::default() }
+}
+
 /// Entries and their bytes, which every later version must read.
 fn golden() -> Vec<(Entry, &'static str)> {
     let copies = Copies {
         on: [("b".to_owned(), Some(u64::MAX)), ("d".to_owned(), None)].into(),
         left: ["e".to_owned()].into(),
         writing: Some(Writing { writer: 5, since_ms: 1_795_000_000_001 }),
+        ..Copies::default()
     };
-    let level = Copies { on: [("b".to_owned(), Some(3))].into(), ..Copies::default() };
+    let gone = Copies { absent: true, ..Copies::default() };
+    let short = Copies { expires_at_ms: Some(1_795_000_000_002), ..level_on("b") };
+    let level = level_on("b");
     vec![
         (Entry::at("a"), r#"{"at":"a"}"#),
         (
@@ -21,6 +28,14 @@ fn golden() -> Vec<(Entry, &'static str)> {
         (
             Entry { copies: level, ..Entry::at("a") },
             r#"{"format":2,"object":{"at":"a","copies":{"on":{"b":3}}}}"#,
+        ),
+        (
+            Entry { copies: gone, ..Entry::at("a") },
+            r#"{"format":2,"object":{"at":"a","copies":{"absent":true}}}"#,
+        ),
+        (
+            Entry { copies: short, ..Entry::at("a") },
+            r#"{"format":2,"object":{"at":"a","copies":{"on":{"b":3},"expires_at_ms":1795000000002}}}"#,
         ),
         (
             Entry { moving: moving(), copies, ..Entry::at("a") },

@@ -10,7 +10,8 @@ use std::time::Duration;
 use sira_store::driver::DriverBackend;
 use sira_store::env::{Env, SeededRandom, SimEnv};
 use sira_store::placement::{
-    Catalog, MOVE_LEASE_MS, PlacedBackend, PlacementPolicy, PlacementRequest,
+    Acknowledge, Catalog, Consistency, MOVE_LEASE_MS, PlacedBackend, PlacementPolicy,
+    PlacementRequest, Replication,
 };
 use sira_store::router::Route;
 use sira_store::{
@@ -37,6 +38,8 @@ pub(super) struct Scenario {
     pub(super) crashes: bool,
     /// Whether objects have copies.
     pub(super) mirrors: bool,
+    /// Whether every object is on every backend, and what is promised then.
+    pub(super) replicas: Option<(Consistency, Acknowledge)>,
     /// Whether backends and catalog go away for a while.
     pub(super) outages: bool,
 }
@@ -44,7 +47,7 @@ pub(super) struct Scenario {
 impl Scenario {
     /// Processes that do not die, over backends that stay, without copies.
     pub(super) const fn of(gateways: usize) -> Self {
-        Self { gateways, crashes: false, mirrors: false, outages: false }
+        Self { gateways, crashes: false, mirrors: false, replicas: None, outages: false }
     }
 }
 
@@ -81,6 +84,7 @@ struct World {
     catalog: MemoryDriver,
     data: BTreeMap<String, MemoryDriver>,
     mirrors: bool,
+    replicas: Option<(Consistency, Acknowledge)>,
     /// Of the backends, then of the catalog.
     outages: [Outage; 4],
     /// Orders what callers see.
@@ -89,14 +93,15 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, mirrors: bool) -> Self {
+    fn new(seed: u64, scenario: Scenario) -> Self {
         let kind = || Kind { pauses: Some(seed), ..Kind::default() };
         let data = BACKENDS.map(|name| (name.to_owned(), MemoryDriver::new(kind())));
         Self {
             env: Arc::new(SimEnv::new(seed, 1_700_000_000_000)),
             catalog: MemoryDriver::new(kind()),
             data: data.into(),
-            mirrors,
+            mirrors: scenario.mirrors,
+            replicas: scenario.replicas,
             outages: Default::default(),
             time: Rc::default(),
             calls: Rc::default(),
@@ -118,16 +123,13 @@ impl World {
             .map(|((name, driver), outage)| (name.clone(), flaky(driver, outage)));
         let random = SeededRandom::new(self.env.random_u64());
         let whim = Whim { random: parking_lot::Mutex::new(random), mirrors: self.mirrors };
-        PlacedBackend::open(
-            &Catalog::new(catalog).unwrap(),
-            "n",
-            "a",
-            backends.collect(),
-            Arc::new(whim),
-            env(),
-        )
-        .await
-        .unwrap()
+        let catalog = Catalog::new(catalog).unwrap();
+        let placed =
+            PlacedBackend::open(&catalog, "n", "a", backends.collect(), Arc::new(whim), env());
+        let placed = placed.await.unwrap();
+        let Some((consistency, acknowledge)) = self.replicas else { return placed };
+        let replicas = BACKENDS.map(str::to_owned).to_vec();
+        placed.replicated(Replication { replicas, consistency, acknowledge }).await.unwrap()
     }
 
     fn end_outages(&self) {
@@ -146,7 +148,11 @@ impl World {
 /// Runs a history and checks it.
 pub(super) fn run(scenario: Scenario, seed: u64) -> Result<(), String> {
     for (key, calls) in history(scenario, seed) {
-        if scenario.gateways == 1 && !linearizable(&calls) {
+        // Reads may see what was there before.
+        if scenario.replicas.is_some_and(|(consistency, _)| consistency != Consistency::Strong) {
+            continue;
+        }
+        if (scenario.gateways == 1 || scenario.replicas.is_some()) && !linearizable(&calls) {
             return Err(format!("{key}: no order explains{}", lines(&calls)));
         }
         regular(&calls).map_err(|why| format!("{key}: {why}:{}", lines(&calls)))?;
@@ -166,7 +172,7 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
         .build()
         .unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let world = World::new(seed, scenario.mirrors);
+        let world = World::new(seed, scenario);
         let mut random = SeededRandom::new(seed);
         // Leases run out where everybody waits for one.
         let env = Arc::clone(&world.env);
@@ -213,6 +219,12 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
         for key in KEYS.into_iter().chain(KEYS) {
             read(&reader, key, &world.time, &world.calls).await;
         }
+        if scenario.replicas.is_some() {
+            for key in KEYS {
+                are_alike(&world, &reader, key).await;
+            }
+            none_is_missed(&world, &reader).await;
+        }
         if scenario.mirrors {
             for key in KEYS {
                 without_its_backend(&world, &reader, key, scenario.gateways > 1).await;
@@ -221,6 +233,44 @@ pub(super) fn history(scenario: Scenario, seed: u64) -> BTreeMap<&'static str, V
         clock.abort();
         world.calls.take()
     })
+}
+
+/// Once all is mended, every replica holds what is read, and lists it.
+async fn are_alike(world: &World, reader: &PlacedBackend, key: &'static str) {
+    assert!(reader.mend(key).await.unwrap(), "{key}: replicas stay behind");
+    let entry = reader.copies(key).await.unwrap();
+    let newest = reader.read(key, ReadOptions::default()).await.unwrap();
+    if newest.is_some() {
+        assert_eq!(reader.place(key).await.unwrap(), BACKENDS[0], "{key}: {entry:?}");
+        assert!(entry.is_level() && entry.on.len() == 2, "{key}: {entry:?}");
+    }
+    for (name, driver) in &world.data {
+        let backend = DriverBackend::with_env(driver.clone(), Arc::clone(&world.env) as _);
+        let held = backend.read(key, ReadOptions::default()).await.unwrap();
+        assert_eq!(held, newest, "{key} on {name}: {entry:?}");
+    }
+}
+
+/// Once all is mended, reads and listings are the same whichever replica is away.
+async fn none_is_missed(world: &World, reader: &PlacedBackend) {
+    let mut there = Vec::new();
+    for key in KEYS {
+        there.push(reader.read(key, ReadOptions::default()).await.unwrap());
+    }
+    let keys = reader.list_keys("", 10).await.unwrap();
+    let found = KEYS.iter().zip(&there).filter(|(_, object)| object.is_some());
+    assert_eq!(keys, found.map(|(key, _)| *key).collect::<Vec<_>>());
+    if world.replicas.is_some_and(|(_, acknowledge)| acknowledge == Acknowledge::Quorum) {
+        for outage in &world.outages[..3] {
+            outage.set(true);
+            assert_eq!(reader.list_keys("", 10).await.unwrap(), keys);
+            for (key, object) in KEYS.iter().zip(&there) {
+                let seen = reader.read(key, ReadOptions::default()).await.unwrap();
+                assert_eq!(seen, *object, "{key} without a replica");
+            }
+            outage.set(false);
+        }
+    }
 }
 
 /// Reads a key while the backend of its object is away: before copies are mended, and after.
