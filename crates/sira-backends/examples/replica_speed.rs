@@ -20,7 +20,7 @@ use sira_store::placement::{
     Replication,
 };
 use sira_store::router::Route;
-use sira_store::{Bytes, StorageBackend, StorageOptions};
+use sira_store::{StorageBackend, StorageOptions};
 
 const ROUNDS: usize = 5;
 const VALUE_BYTES: usize = 1024;
@@ -41,7 +41,7 @@ async fn time_of(
     writers: u64,
     writes: u64,
 ) -> Result<Duration, Box<dyn Error>> {
-    let value = Bytes::from(SeededRandom::new(1).bytes(VALUE_BYTES));
+    let value = SeededRandom::new(1).bytes(VALUE_BYTES);
     let next = Arc::new(AtomicU64::new(0));
     let begun = SystemEnv.monotonic();
     let mut tasks = tokio::task::JoinSet::new();

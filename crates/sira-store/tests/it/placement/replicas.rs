@@ -54,7 +54,7 @@ impl Stores {
         let replication =
             Replication { replicas: NAMES.map(str::to_owned).to_vec(), consistency, acknowledge };
         let env_of_all = Arc::clone(&env);
-        let stores = Self {
+        Self {
             placed: open(&catalog, &inside, &outages, &figures, &env, Some(replication)).await,
             drivers,
             inside,
@@ -62,8 +62,7 @@ impl Stores {
             figures,
             catalog,
             env: env_of_all,
-        };
-        stores
+        }
     }
 
     async fn strong() -> Self {
