@@ -10,7 +10,7 @@ use super::entry::Entry;
 use crate::backend::{ListOptions, ListPage, ReadOptions, StorageBackend};
 use crate::error::{Result, StorageError};
 use crate::limits::{LIST_LIMIT_MAX, NAMESPACE_BYTES_MAX};
-use crate::options::{Condition, StorageOptions};
+use crate::options::{Condition, Durability, StorageOptions};
 use crate::version::Version;
 
 /// First part of the names of the catalog's own namespaces.
@@ -118,14 +118,16 @@ impl Catalog {
         };
         let record = match entries.record().await? {
             Some((known, _)) => known,
-            None => match put(&*entries.records, namespace, &record, Condition::IfAbsent).await {
-                Ok(_) => record,
-                Err(StorageError::PreconditionFailed(_)) => {
-                    let known = entries.record().await?;
-                    known.map(|(known, _)| known).unwrap_or(record)
+            None => {
+                match put(&*entries.records, namespace, &record, Condition::IfAbsent, None).await {
+                    Ok(_) => record,
+                    Err(StorageError::PreconditionFailed(_)) => {
+                        let known = entries.record().await?;
+                        known.map(|(known, _)| known).unwrap_or(record)
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            },
+            }
         };
         Ok((entries, record))
     }
@@ -157,11 +159,12 @@ async fn put<T: Serialize>(
     key: &str,
     value: &T,
     condition: Condition,
+    durability: Option<Durability>,
 ) -> Result<Version> {
     let bytes = serde_json::to_vec(value).map_err(|error| {
         StorageError::invalid_input("the catalog cannot hold this").with_source(error)
     })?;
-    let options = StorageOptions { condition, ..StorageOptions::default() };
+    let options = StorageOptions { condition, durability, ..StorageOptions::default() };
     backend.put(key, Bytes::from(bytes), options).await
 }
 
@@ -197,8 +200,29 @@ impl Entries {
         entry: &Entry,
         held: Option<Version>,
     ) -> Result<Option<Version>> {
+        self.replace_by(key, entry, held, None).await
+    }
+
+    /// The same, where the entry before leads to the same object, and knows less of it: a crash of
+    /// the machine may bring that one back.
+    pub(super) async fn replace_soon(
+        &self,
+        key: &str,
+        entry: &Entry,
+        held: Option<Version>,
+    ) -> Result<Option<Version>> {
+        self.replace_by(key, entry, held, Some(Durability::None)).await
+    }
+
+    async fn replace_by(
+        &self,
+        key: &str,
+        entry: &Entry,
+        held: Option<Version>,
+        durability: Option<Durability>,
+    ) -> Result<Option<Version>> {
         let condition = held.map_or(Condition::IfAbsent, Condition::IfMatch);
-        match put(&*self.entries, key, entry, condition).await {
+        match put(&*self.entries, key, entry, condition, durability).await {
             Ok(version) => Ok(Some(version)),
             Err(StorageError::PreconditionFailed(_)) => Ok(None),
             Err(error) => Err(error),
@@ -260,7 +284,9 @@ impl Entries {
                 record.used.insert(to.to_owned());
                 to.clone_into(&mut record.home);
             }
-            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version)).await {
+            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version), None)
+                .await
+            {
                 Ok(_) => return Ok(record),
                 Err(StorageError::PreconditionFailed(_)) => {}
                 Err(error) => return Err(error),
@@ -317,7 +343,9 @@ impl Entries {
             if !change(&mut record) {
                 return Ok(record);
             }
-            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version)).await {
+            match put(&*self.records, &self.namespace, &record, Condition::IfMatch(version), None)
+                .await
+            {
                 Ok(_) => return Ok(record),
                 Err(StorageError::PreconditionFailed(_)) => {}
                 Err(error) => return Err(error),

@@ -301,9 +301,15 @@ impl PlacedBackend {
         mut copies: Copies,
     ) -> Result<Option<bool>> {
         copies.writing = None;
-        let entry = Entry { at: at.to_owned(), copies, ..held.entry };
+        let entry = Entry { at: at.to_owned(), copies, ..held.entry.clone() };
         let level = !self.is_behind(&entry);
-        let said = self.entries.replace(key, &entry, held.version).await?;
+        // Where the object stays, an entry that says that it is being written leads to it, too, and
+        // is ended by the mender.
+        let is_written = held.entry.copies.writing.is_some();
+        let said = match entry.at == held.entry.at && is_written {
+            true => self.entries.replace_soon(key, &entry, held.version).await?,
+            false => self.entries.replace(key, &entry, held.version).await?,
+        };
         Ok(said.map(|_| level))
     }
 

@@ -243,7 +243,7 @@ impl PlacedBackend {
                 return Ok(true);
             }
             if !suspect && let Some(entry) = self.have_come(key, &found.entry).await {
-                let said = self.entries.replace(key, &entry, found.version).await?;
+                let said = self.entries.replace_soon(key, &entry, found.version).await?;
                 if said.is_some() && !self.is_behind(&entry) {
                     return Ok(true);
                 }
