@@ -161,24 +161,26 @@ impl PlacedBackend {
     ///
     /// # Errors
     /// [`StorageError::NotFound`] for a backend that is not there, [`StorageError::Unsupported`] for
-    /// one that is no replica of a replicated namespace, and those of the backends; then the object
+    /// an object that lies on a replica of its namespace, and those of the backends; then the object
     /// is where it was, or the next write to it ends the move.
     pub async fn relocate(&self, key: &str, to: &str) -> Result<()> {
         check_key(key)?;
-        if let Some(replication) = &self.replication {
-            if replication.replicas.iter().any(|name| name == to) {
-                return Ok(());
-            }
+        let _turn = self.turn(key).await;
+        let found = self.settled(key).await?;
+        if found.entry.at == to {
+            return Ok(());
+        }
+        let is_replica = |name: &str| {
+            let mut names = self.replication.iter().flat_map(|replication| &replication.replicas);
+            names.any(|replica| replica == name)
+        };
+        if self.replication.is_some() && (is_replica(&found.entry.at) || !is_replica(to)) {
             return Err(StorageError::unsupported(
                 "the namespace is replicated: change its replicas, and repair it",
             )
             .with_backend(to));
         }
-        let _turn = self.turn(key).await;
-        let found = self.settled(key).await?;
-        if found.entry.at != to {
-            self.begin_move(key, &found, to).await?;
-        }
+        self.begin_move(key, &found, to).await?;
         Ok(())
     }
 

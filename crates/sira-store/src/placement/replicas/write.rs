@@ -88,7 +88,7 @@ impl PlacedBackend {
         value: &Bytes,
         (mut exactly, condition): (StorageOptions, Condition),
     ) -> Result<Wrote> {
-        let held = match self.judge(key, before, condition, exactly.version).await {
+        let held = match self.judge(replication, key, before, (condition, exactly.version)).await {
             Ok(held) => held,
             Err(error) => {
                 // Nothing was done.
@@ -112,10 +112,10 @@ impl PlacedBackend {
     /// is to be outdone.
     async fn judge(
         &self,
+        replication: &Replication,
         key: &str,
         before: &Found,
-        condition: Condition,
-        given: Option<Version>,
+        (condition, given): (Condition, Option<Version>),
     ) -> Result<Option<Version>> {
         let known = before.entry.copies.version();
         if condition == Condition::Always && given.is_none() {
@@ -130,6 +130,14 @@ impl PlacedBackend {
         if let (Some(given), Some(held)) = (given, held.max(known))
             && given <= held
         {
+            let holds = |version: &&Option<u64>| **version == Some(given.as_u64());
+            let holders = 1 + before.entry.copies.on.values().filter(holds).count();
+            if given == held && holders < replication.needed() {
+                // Who repeats a write of this version is not to take it for acknowledged.
+                return Err(StorageError::unavailable(
+                    "the version is there, and not on as many replicas as are needed yet",
+                ));
+            }
             return Err(StorageError::conflict(format!(
                 "the key holds version {held}, and {given} is not greater"
             )));

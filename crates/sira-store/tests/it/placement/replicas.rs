@@ -257,9 +257,19 @@ async fn where_all_must_acknowledge_one_that_is_away_stops_writes_and_no_reads()
     stores.away("a", true);
     assert_eq!(stores.get("k").await.unwrap().as_deref(), Some("2"));
     stores.away("a", false);
+    // Nor is it taken for acknowledged by who repeats it.
+    let version = Some(stores.placed.head("k").await.unwrap().unwrap().version);
+    let again = || StorageOptions { version, ..StorageOptions::default() };
+    let error = stores.placed.put("k", "2".into(), again()).await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
     stores.away("c", false);
     assert!(stores.placed.mend("k").await.unwrap());
     stores.all_hold("k", "2").await;
+    let error = stores.placed.put("k", "2".into(), again()).await.unwrap_err();
+    assert!(matches!(error, StorageError::Conflict(_)), "{error}");
+    let error = stores.placed.relocate("k", "b").await.unwrap_err();
+    assert!(matches!(error, StorageError::Unsupported(_)), "{error}");
+    stores.placed.relocate("k", "a").await.unwrap();
 }
 
 #[tokio::test]
