@@ -136,16 +136,13 @@ impl PlacedBackend {
 /// Whether an error is about the backend, so that another one may do better, and not about what was
 /// asked.
 pub(super) fn is_of_backend(error: &StorageError) -> bool {
-    matches!(
+    !matches!(
         error,
-        StorageError::Corrupt(_)
-            | StorageError::ReadOnly(_)
-            | StorageError::PermissionDenied(_)
-            | StorageError::Locked(_)
-            | StorageError::OutOfSpace(_)
-            | StorageError::Unavailable(_)
-            | StorageError::Timeout(_)
-            | StorageError::Io(_)
+        StorageError::InvalidInput(_)
+            | StorageError::TooLarge(_)
+            | StorageError::Unsupported(_)
+            | StorageError::PreconditionFailed(_)
+            | StorageError::Conflict(_)
     )
 }
 

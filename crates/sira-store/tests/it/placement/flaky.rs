@@ -17,6 +17,7 @@ pub(crate) struct Outage {
     away: Arc<AtomicBool>,
     after_write: Arc<AtomicBool>,
     held: Arc<AtomicBool>,
+    gone: Arc<AtomicBool>,
 }
 
 impl Outage {
@@ -29,12 +30,20 @@ impl Outage {
         self.after_write.store(true, Ordering::Relaxed);
     }
 
+    /// Whether what it stores in is not there any more, such as a folder.
+    pub(crate) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
+    }
+
     /// Whether writes wait.
     pub(crate) fn hold(&self, held: bool) {
         self.held.store(held, Ordering::Relaxed);
     }
 
     fn here(&self) -> Result<()> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(StorageError::not_found("no such folder"));
+        }
         match self.away.load(Ordering::Relaxed) {
             true => Err(StorageError::unavailable("the backend is away")),
             false => Ok(()),

@@ -364,6 +364,27 @@ async fn eventual_writes_are_taken_by_one_and_follow() {
 }
 
 #[tokio::test]
+async fn a_replica_whose_folder_is_gone_is_away() {
+    for consistency in [Consistency::Strong, Consistency::Eventual] {
+        let stores = Stores::open(consistency, Acknowledge::Quorum).await;
+        stores.put("k", "1").await;
+        assert!(stores.placed.mend("k").await.unwrap());
+        stores.outages[0].set_gone(true);
+        assert_eq!(stores.get("k").await.unwrap().as_deref(), Some("1"));
+        for key in ["k", "new"] {
+            stores.put(key, "2").await;
+            assert_eq!(stores.get(key).await.unwrap().as_deref(), Some("2"));
+            assert_eq!(stores.placed.place(key).await.unwrap(), "b");
+        }
+        assert!(stores.placed.delete("new").await.unwrap());
+        assert_eq!(stores.keys().await, ["k"]);
+        stores.outages[0].set_gone(false);
+        assert!(stores.placed.mend("k").await.unwrap());
+        stores.all_hold("k", "2").await;
+    }
+}
+
+#[tokio::test]
 async fn weak_reads_ask_any() {
     let stores = Stores::open(Consistency::Weak, Acknowledge::Quorum).await;
     stores.put("k", "1").await;
