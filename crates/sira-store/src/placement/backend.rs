@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -44,6 +44,10 @@ pub struct PlacedBackend {
     pub(super) replication: Option<Replication>,
     /// Reads that any replica may answer, counted.
     pub(super) turns: AtomicUsize,
+    /// When a warning about copies was last given, by the monotonic clock.
+    pub(super) told_behind_ms: AtomicU64,
+    /// The same, about objects that went to another replica.
+    pub(super) told_failover_ms: AtomicU64,
     pub(super) env: Arc<dyn Env>,
     pub(super) clock: HybridClock,
     locks: KeyLocks,
@@ -106,6 +110,8 @@ impl PlacedBackend {
             policy,
             replication: None,
             turns: AtomicUsize::default(),
+            told_behind_ms: AtomicU64::default(),
+            told_failover_ms: AtomicU64::default(),
             mover: env.random_u64(),
             env,
             clock: HybridClock::default(),

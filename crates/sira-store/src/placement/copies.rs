@@ -12,6 +12,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -22,6 +23,9 @@ use crate::backend::{Object, ObjectHead, StorageBackend};
 use crate::error::{Result, Retry, StorageError};
 use crate::options::{Condition, StorageOptions};
 use crate::version::Version;
+
+/// Time for which what is told once is not told again, in milliseconds.
+const NEWS_MS: u64 = 10_000;
 
 /// Times that a removal begins again because the object was written meanwhile.
 const ATTEMPTS: usize = 32;
@@ -266,7 +270,21 @@ impl PlacedBackend {
 
     pub(super) fn fell_behind(&self, name: &str, error: &StorageError) {
         self.figures.fell_behind();
-        tracing::warn!(%error, backend = name, "a copy is left behind");
+        match self.is_news(&self.told_behind_ms) {
+            true => tracing::warn!(%error, backend = name, "a copy is left behind"),
+            false => tracing::debug!(%error, backend = name, "a copy is left behind"),
+        }
+    }
+
+    /// Whether what happens to many objects at once, while a backend is away, has not been told for
+    /// a while.
+    pub(super) fn is_news(&self, told_ms: &AtomicU64) -> bool {
+        let now_ms = u64::try_from(self.env.monotonic().as_millis()).unwrap_or(u64::MAX);
+        let told = told_ms.load(Ordering::Relaxed);
+        (told == 0 || now_ms.saturating_sub(told) >= NEWS_MS)
+            && told_ms
+                .compare_exchange(told, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Says in the entry what the copies are, and that no write to them goes on; false when the

@@ -301,6 +301,9 @@ impl PlacedBackend {
     /// Tells that an object lies on another replica from now on.
     pub(in crate::placement) fn failed_over(&self, key: &str, from: &str, to: &str) {
         self.figures.failed_over();
-        tracing::warn!(key, from, to, "a replica has taken the place of another");
+        match self.is_news(&self.told_failover_ms) {
+            true => tracing::warn!(key, from, to, "a replica has taken the place of another"),
+            false => tracing::debug!(key, from, to, "a replica has taken the place of another"),
+        }
     }
 }
