@@ -1,5 +1,6 @@
 //! Writes of replicated objects.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -157,6 +158,8 @@ impl PlacedBackend {
     ) -> Result<Outcome> {
         let given = exactly.version;
         let names = replication.from(&begun.entry.at);
+        // Replicas that an earlier attempt may have reached.
+        let mut reached = BTreeSet::new();
         for _ in 0..ATTEMPTS {
             let (now_ms, random) = (self.env.now_ms(), self.env.random_u64());
             let drawn = || {
@@ -189,6 +192,10 @@ impl PlacedBackend {
             if given.is_none() && answers.iter().any(refused) {
                 // What lies there was never acknowledged, or the clock of another process is ahead.
                 held = held.max(Some(version));
+                let perhaps = names.iter().zip(&answers).filter(|(_, answer)| {
+                    answer.is_none() || Holds::of(answer.as_ref()) != Holds::No
+                });
+                reached.extend(perhaps.map(|(name, _)| name.clone()));
                 for (name, _) in names.iter().zip(&answers).filter(|(_, answer)| refused(answer)) {
                     if let Ok(head) = self.backend(name)?.head(key).await {
                         held = held.max(head.map(|head| head.version));
@@ -197,7 +204,12 @@ impl PlacedBackend {
                 continue;
             }
             let mut answers = answers.into_iter();
-            let answers = names.into_iter().map(|name| (name, answers.next().flatten())).collect();
+            let answers = names.into_iter().map(|name| {
+                let answer = answers.next().flatten();
+                let unknown = Holds::of(answer.as_ref()) == Holds::No && reached.contains(&name);
+                (name, answer.filter(|_| !unknown))
+            });
+            let answers = answers.collect();
             return Ok(Outcome { version, answers });
         }
         Err(self.restless().with_retry(Retry::Ambiguous))
@@ -273,7 +285,7 @@ impl PlacedBackend {
                 let mut copies = self.entry_before(before).copies;
                 copies.writing = None;
                 for (name, answer) in answers.iter().skip(1) {
-                    if answer.is_some() && holds(answer) != Holds::No {
+                    if (strong || answer.is_some()) && holds(answer) != Holds::No {
                         copies.on.insert(name.clone(), None);
                     }
                 }
