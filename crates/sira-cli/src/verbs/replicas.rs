@@ -31,7 +31,7 @@ The namespace is that of --namespace. Replicas are compared by the versions that
 --deep every copy is read, and those whose checksum does not hold are replaced. Objects that were on
 the first replica before there were others are copied. It exits with 1 when something is left behind,
 and can be run again at any time.
-  sira --namespace ledger replicas repair --deep")]
+  sira replicas repair --namespace ledger --deep")]
 pub struct RepairArgs {
     /// Read every copy and verify its checksums
     #[arg(long)]
