@@ -52,7 +52,7 @@ struct Ask<'a> {
     rule: RepairRule,
     start_after: Option<&'a str>,
     limit: usize,
-    unsound: bool,
+    sound_before: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -86,7 +86,12 @@ pub fn run(config: &Config, output: Output, verb: &ReplicasVerb) -> Outcome {
 }
 
 fn repair(config: &Config, target: &HttpTarget, output: Output, args: &RepairArgs) -> Outcome {
-    let mut report = RepairReport { next: args.start_after.clone(), ..RepairReport::default() };
+    let mut report = RepairReport {
+        next: args.start_after.clone(),
+        // What comes before that key is not looked at.
+        unsound: args.start_after.is_some(),
+        ..RepairReport::default()
+    };
     loop {
         let ask = Ask {
             namespace: config.text(Setting::Namespace),
@@ -94,7 +99,7 @@ fn repair(config: &Config, target: &HttpTarget, output: Output, args: &RepairArg
             rule: args.rule,
             start_after: report.next.as_deref(),
             limit: PART,
-            unsound: report.unsound,
+            sound_before: !report.unsound,
         };
         report.add(target.tell("/replicas/repair", &ask)?);
         match &report.next {

@@ -60,9 +60,9 @@ pub struct RepairRequest {
     /// Most keys that are looked at.
     #[serde(default)]
     pub limit: usize,
-    /// As the part before says.
+    /// The part before was not `unsound`.
     #[serde(default)]
-    pub unsound: bool,
+    pub sound_before: bool,
 }
 
 /// Tells what replicated namespaces promise, and how far they are behind.
@@ -110,7 +110,7 @@ pub async fn repair(State(app): State<App>, request: Request) -> Result<Response
         limit: asked.limit,
         deep: asked.deep,
         rule: asked.rule,
-        unsound: asked.unsound,
+        sound_before: asked.sound_before,
     };
     let report = app.client().namespace(&asked.namespace).repair(&options).await?;
     json::answer(StatusCode::OK, &report)

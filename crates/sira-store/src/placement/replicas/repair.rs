@@ -58,8 +58,9 @@ pub struct RepairOptions {
     pub deep: bool,
     /// Of what the catalog does not know.
     pub rule: RepairRule,
-    /// The parts before left something behind, as their last report says.
-    pub unsound: bool,
+    /// All keys up to `start_after` were looked at and nothing was left behind, as the report of the
+    /// part before says. Without it, a part that begins in the middle proves nothing of the whole.
+    pub sound_before: bool,
 }
 
 /// What came of a repair, or of a part of one.
@@ -79,8 +80,8 @@ pub struct RepairReport {
     pub failures: BTreeMap<String, String>,
     /// The key after which the next part begins; `None` at the end.
     pub next: Option<String>,
-    /// Something is left behind, or a replica did not answer, here or in the parts before. After a
-    /// run without, the catalog knows every object, and listings do without a replica.
+    /// Something is left behind, or a replica did not answer, or keys were left out, here or before.
+    /// After a run without, the catalog knows every object, and listings do without a replica.
     pub unsound: bool,
 }
 
@@ -171,7 +172,8 @@ impl PlacedBackend {
                 }
             }
         }
-        report.unsound = options.unsound || !all || report.behind > 0 || report.strays > 0;
+        let sound_before = options.start_after.is_none() || options.sound_before;
+        report.unsound = !sound_before || !all || report.behind > 0 || report.strays > 0;
         if report.next.is_none() && !report.unsound {
             let record = self.entries.replicate(&replication.replicas, true).await?;
             *self.record.write() = record;
@@ -188,7 +190,7 @@ impl PlacedBackend {
         let mut options = options.clone();
         loop {
             report.add(self.repair(&options).await?);
-            options.unsound = report.unsound;
+            options.sound_before = !report.unsound;
             match &report.next {
                 Some(next) => options.start_after = Some(next.clone()),
                 None => return Ok(report),

@@ -420,6 +420,14 @@ async fn a_repair_makes_replicas_of_what_was_there_before() {
     stores.away("a", true);
     placed.list_keys("", 10).await.unwrap_err();
     stores.away("a", false);
+    // A repair that leaves keys out makes no promise about them.
+    let start_after = Some("other".to_owned());
+    let rest = RepairOptions { start_after: Some("~".to_owned()), ..RepairOptions::default() };
+    let report = placed.repair_all(&rest).await.unwrap();
+    assert_eq!((report.objects, report.behind), (0, 0), "{report:?}");
+    assert!(report.unsound && !placed.record().complete);
+    let rest = RepairOptions { start_after, ..RepairOptions::default() };
+    assert_eq!(placed.repair_all(&rest).await.unwrap().strays, 1);
     let one = RepairOptions { limit: 1, ..RepairOptions::default() };
     let report = placed.repair_all(&one).await.unwrap();
     assert_eq!((report.objects, report.repaired, report.strays, report.behind), (3, 2, 1, 0));
