@@ -106,6 +106,9 @@ pub enum Verb {
     /// Say where objects lie and go, and why
     #[command(subcommand)]
     Route(verbs::route::RouteVerb),
+    /// List, restore and erase earlier versions of objects
+    #[command(subcommand)]
+    Versions(verbs::versions::VersionsVerb),
     /// Move objects between the backends of a server
     Migrate(verbs::migrate::MigrateArgs),
     /// Keep two places of a server level

@@ -6,6 +6,16 @@ pub use sira_backends::config::units::{parse_duration, parse_size};
 pub use sira_server::timestamp::timestamp;
 use sira_store::Durability;
 
+/// Reads a moment with its zone, in milliseconds since the Unix epoch.
+///
+/// # Errors
+/// How to write it.
+pub fn parse_time(text: &str) -> Result<u64, String> {
+    let wrong = || "write a time with its zone, such as 2026-11-22T09:30:00Z".to_owned();
+    let time: jiff::Timestamp = text.parse().map_err(|_| wrong())?;
+    u64::try_from(time.as_millisecond()).map_err(|_| wrong())
+}
+
 /// Reads `sync`, `interval:MS` or `none`.
 ///
 /// # Errors

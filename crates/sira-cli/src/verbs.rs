@@ -23,3 +23,4 @@ pub mod serve;
 pub mod stat;
 pub mod stats;
 pub mod sync;
+pub mod versions;

@@ -31,4 +31,5 @@ pub mod service;
 pub mod syncs;
 pub mod transaction;
 pub mod ttl;
+pub mod versions;
 pub mod write;

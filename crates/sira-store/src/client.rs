@@ -15,6 +15,7 @@ mod shared;
 mod stored;
 mod syncing;
 mod transactions;
+mod versions;
 mod view;
 
 use std::collections::BTreeMap;
@@ -214,6 +215,7 @@ impl StorageClient {
     /// As [`StoragePlan::check`]; then the old plan stays.
     pub fn apply(&self, plan: StoragePlan) -> Result<()> {
         plan.check()?;
+        let plan = plan.with_kept_versions()?;
         self.shared.change(|old| {
             *old = plan;
             Ok(())

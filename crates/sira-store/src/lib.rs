@@ -32,6 +32,7 @@ pub mod seal;
 pub mod sealing;
 pub mod transaction;
 pub mod version;
+pub mod version_history;
 
 pub use backend::{
     BatchOperation, BatchResult, ByteStream, Capabilities, HealthStatus, ListEntry, ListOptions,

@@ -25,7 +25,7 @@ pub use engine::{ListedKeys, PartResults, PreparedPart, TransactionEngine, Trans
 pub use log::{TransactionFigures, TransactionLog};
 pub use scope::Scope;
 
-pub(crate) use engine::{check_parts, commit};
+pub(crate) use engine::{check_parts, commit, in_one_step};
 pub(crate) use locking::Locking;
 
 use crate::backend::{BatchOperation, BatchResult, StorageBackend};

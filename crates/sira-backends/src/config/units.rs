@@ -75,7 +75,7 @@ pub fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Dur
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a duration such as \"250ms\", \"5s\" or \"2m\"")
+            f.write_str("a duration such as \"250ms\", \"5s\", \"2m\" or \"30d\"")
         }
 
         fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {

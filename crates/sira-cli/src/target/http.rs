@@ -112,6 +112,15 @@ impl HttpTarget {
         self.json(self.sent(request.send(&body[..]))?)
     }
 
+    /// Erases something of the server, and reads what it says of it.
+    ///
+    /// # Errors
+    /// As [`HttpTarget::ask`].
+    pub fn erase<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.authorized(self.agent.delete(format!("{}{path}", self.server)));
+        self.json(self.sent(request.call())?)
+    }
+
     /// Ends something of the server.
     ///
     /// # Errors
@@ -129,6 +138,63 @@ impl HttpTarget {
                 format!("{}/v1/{namespace}/{}", self.server, utf8_percent_encode(key, PATH))
             }
             None => format!("{}/v1/{namespace}", self.server),
+        }
+    }
+
+    fn url_asked(&self, at: &Location, asked: Option<&str>) -> String {
+        let url = self.url(&at.namespace, Some(&at.key));
+        asked.map_or(url.clone(), |asked| format!("{url}?{asked}"))
+    }
+
+    /// Opens an object as these query parameters ask, or a range of its bytes.
+    ///
+    /// # Errors
+    /// As [`Target::get`].
+    pub fn get_asked(
+        &self,
+        at: &Location,
+        range: Option<Range<u64>>,
+        asked: Option<&str>,
+    ) -> Result<Option<Download>> {
+        if range.as_ref().is_some_and(Range::is_empty) {
+            let Some(head) = self.head_asked(at, asked)? else { return Ok(None) };
+            return Ok(Some(Download { head, len: 0, reader: Box::new(io::empty()) }));
+        }
+        let mut request = self.authorized(self.agent.get(self.url_asked(at, asked)));
+        if let Some(Range { start, end }) = range {
+            request = request.header("range", format!("bytes={start}-{}", end.saturating_sub(1)));
+        }
+        let answer = self.sent(request.call())?;
+        match answer.status().as_u16() {
+            404 => return self.absent(&answer).map(|()| None),
+            200 | 206 => {}
+            _ => return Err(self.error(answer)),
+        }
+        let headers = answer.headers();
+        let len = header(headers, "content-length")
+            .and_then(|len| len.parse().ok())
+            .ok_or_else(|| self.no_sira("no length of the object"))?;
+        let size = header(headers, "content-range")
+            .and_then(|range| range.rsplit_once('/'))
+            .and_then(|(_, size)| size.parse().ok())
+            .unwrap_or(len);
+        let head = self.read_head(headers, size)?;
+        let reader = answer.into_body().into_with_config().limit(u64::MAX).reader();
+        Ok(Some(Download { head, len, reader: Box::new(reader) }))
+    }
+
+    fn head_asked(&self, at: &Location, asked: Option<&str>) -> Result<Option<ObjectHead>> {
+        let request = self.authorized(self.agent.head(self.url_asked(at, asked)));
+        let answer = self.sent(request.call())?;
+        match answer.status().as_u16() {
+            404 => self.absent(&answer).map(|()| None),
+            200 => {
+                let size = header(answer.headers(), "content-length")
+                    .and_then(|len| len.parse().ok())
+                    .ok_or_else(|| self.no_sira("no length of the object"))?;
+                self.read_head(answer.headers(), size).map(Some)
+            }
+            _ => Err(self.error(answer)),
         }
     }
 
@@ -234,46 +300,11 @@ impl Target for HttpTarget {
     }
 
     fn get(&self, at: &Location, range: Option<Range<u64>>) -> Result<Option<Download>> {
-        if range.as_ref().is_some_and(Range::is_empty) {
-            let Some(head) = self.head(at)? else { return Ok(None) };
-            return Ok(Some(Download { head, len: 0, reader: Box::new(io::empty()) }));
-        }
-        let mut request = self.authorized(self.agent.get(self.url(&at.namespace, Some(&at.key))));
-        if let Some(Range { start, end }) = range {
-            request = request.header("range", format!("bytes={start}-{}", end.saturating_sub(1)));
-        }
-        let answer = self.sent(request.call())?;
-        match answer.status().as_u16() {
-            404 => return self.absent(&answer).map(|()| None),
-            200 | 206 => {}
-            _ => return Err(self.error(answer)),
-        }
-        let headers = answer.headers();
-        let len = header(headers, "content-length")
-            .and_then(|len| len.parse().ok())
-            .ok_or_else(|| self.no_sira("no length of the object"))?;
-        let size = header(headers, "content-range")
-            .and_then(|range| range.rsplit_once('/'))
-            .and_then(|(_, size)| size.parse().ok())
-            .unwrap_or(len);
-        let head = self.read_head(headers, size)?;
-        let reader = answer.into_body().into_with_config().limit(u64::MAX).reader();
-        Ok(Some(Download { head, len, reader: Box::new(reader) }))
+        self.get_asked(at, range, None)
     }
 
     fn head(&self, at: &Location) -> Result<Option<ObjectHead>> {
-        let request = self.authorized(self.agent.head(self.url(&at.namespace, Some(&at.key))));
-        let answer = self.sent(request.call())?;
-        match answer.status().as_u16() {
-            404 => self.absent(&answer).map(|()| None),
-            200 => {
-                let size = header(answer.headers(), "content-length")
-                    .and_then(|len| len.parse().ok())
-                    .ok_or_else(|| self.no_sira("no length of the object"))?;
-                self.read_head(answer.headers(), size).map(Some)
-            }
-            _ => Err(self.error(answer)),
-        }
+        self.head_asked(at, None)
     }
 
     fn remove(&self, at: &Location, condition: Condition) -> Result<bool> {

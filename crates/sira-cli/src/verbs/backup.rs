@@ -3,12 +3,12 @@
 mod place;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use sira_server::backups::BackupWork;
 
 use crate::config::Config;
 use crate::failure::Outcome;
 use crate::output::Output;
+use crate::units::parse_time;
 use place::{Need, Place};
 
 /// Verbs of backups.
@@ -122,13 +122,6 @@ pub struct PruneArgs {
 pub struct DrillArgs {
     #[command(flatten)]
     target: TargetArgs,
-}
-
-/// A moment with its zone, in milliseconds since the Unix epoch.
-fn parse_time(text: &str) -> Result<u64, String> {
-    let wrong = || "write a time with its zone, such as 2026-11-22T09:30:00Z".to_owned();
-    let time: Timestamp = text.parse().map_err(|_| wrong())?;
-    u64::try_from(time.as_millisecond()).map_err(|_| wrong())
 }
 
 /// Runs a verb.

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use clap::Args;
 use serde::Serialize;
+use sira_store::Version;
 
 use super::local;
 use super::record::ObjectRecord;
-use crate::config::{Config, Setting};
+use crate::config::{Config, Setting, Source};
 use crate::failure::{Failure, Outcome};
 use crate::output::Output;
 use crate::path::Location;
-use crate::target::{self, Access, Download, Target};
+use crate::target::{self, Access, Download, HttpTarget, Target};
+use crate::units::parse_time;
 
 /// Flags of `get`.
 #[derive(Debug, Args)]
@@ -26,6 +28,12 @@ pub struct GetArgs {
     /// Bytes to read: FIRST-LAST (both included) or FIRST-
     #[arg(long, value_parser = parse_range, value_name = "FIRST-LAST")]
     range: Option<Range<u64>>,
+    /// This version, which `sira versions ls` shows
+    #[arg(long, value_name = "VERSION", conflicts_with = "at")]
+    version_id: Option<Version>,
+    /// The version of this moment, such as 2026-11-22T09:30:00Z
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    at: Option<u64>,
 }
 
 /// Flags of `cat`.
@@ -66,16 +74,43 @@ struct Read<'a> {
 /// Exit code 3 when the object is not there.
 pub fn run(config: &Config, output: Output, args: GetArgs) -> Outcome {
     let at = Location::parse_key(&args.key, config.text(Setting::Namespace))?;
+    if args.version_id.is_some() || args.at.is_some() {
+        return earlier(config, output, &at, args);
+    }
     let target = target::open(config, Access::Read)?;
     let download = open(&*target, &at, args.range)?;
-    match args.output.filter(|path| path.as_os_str() != "-") {
-        None => show(output, &at, download)?,
+    write(output, &at, download, args.output)?;
+    target.close()?;
+    Ok(())
+}
+
+/// Reads an earlier version, which servers keep.
+fn earlier(config: &Config, output: Output, at: &Location, args: GetArgs) -> Outcome {
+    if matches!(config.get(Setting::Root).source, Source::Flag(_)) {
+        return Err(Failure::usage("versions are read from a server: leave out --root"));
+    }
+    let asked = match (args.version_id, args.at) {
+        (Some(version), _) => format!("version={version}"),
+        (None, at_ms) => format!("at_ms={}", at_ms.unwrap_or_default()),
+    };
+    let target = HttpTarget::new(config)?;
+    let download = target.get_asked(at, args.range, Some(&asked))?;
+    let missing = || {
+        Failure::not_found(format!("no such version of {at} is kept"))
+            .hint(format!("sira versions ls {at}"))
+    };
+    write(output, at, download.ok_or_else(missing)?, args.output)
+}
+
+fn write(output: Output, at: &Location, download: Download, to: Option<PathBuf>) -> Outcome {
+    match to.filter(|path| path.as_os_str() != "-") {
+        None => show(output, at, download)?,
         Some(path) => {
             let head = download.head.clone();
             let len = local::save(download, &path, &mut |_| {})?;
             let file = path.display().to_string();
             let record = Read {
-                object: ObjectRecord::of_head(&at, &head),
+                object: ObjectRecord::of_head(at, &head),
                 value: None,
                 value_base64: None,
                 file: Some(file.clone()),
@@ -83,7 +118,6 @@ pub fn run(config: &Config, output: Output, args: GetArgs) -> Outcome {
             output.done(&record, || format!("{at} -> {file}  {len} bytes"))?;
         }
     }
-    target.close()?;
     Ok(())
 }
 

@@ -609,3 +609,49 @@ fn doctor_asks_the_backends() {
     let (verdict, found) = doctor(&TWO.replace("FILES", taken.to_str().unwrap()));
     assert!(verdict == "error" && found.starts_with("files: "), "{verdict} {found}");
 }
+
+#[test]
+fn earlier_versions_are_listed_read_and_restored() {
+    let f = Fixture::start(
+        "[storage.backends.files]\ntype = \"filesystem\"\npath = \"FILES\"\n\
+         [namespaces.prompts]\nbackends = [\"files\"]\nkeep_versions = 3\n",
+    );
+    let key = "sira://prompts/system";
+    for text in ["one", "two", "three"] {
+        f.put(key, text);
+    }
+    let listed = run(&mut f.sira(&["versions", "ls", key, "--json"])).exits(0).json();
+    assert_eq!(listed.len(), 3);
+    let version = |at: usize| listed[at]["version"].as_str().unwrap();
+    let shown = run(&mut f.sira(&["versions", "ls", key])).exits(0).text();
+    let first = shown.lines().next().unwrap();
+    assert!(first.starts_with(version(0)) && first.ends_with("current"), "{shown}");
+    assert!(shown.lines().skip(1).all(|line| line.contains("until 20")), "{shown}");
+    assert_eq!(run(&mut f.sira(&["get", key, "--version-id", version(2)])).exits(0).text(), "one");
+    let range = ["get", key, "--version-id", version(1), "--range", "1-2"];
+    assert_eq!(run(&mut f.sira(&range)).exits(0).text(), "wo");
+    assert_eq!(
+        run(&mut f.sira(&["get", key, "--at", "2100-01-01T00:00:00Z"])).exits(0).text(),
+        "three"
+    );
+    assert_eq!(run(&mut f.sira(&["get", key, "--at", "2000-01-01T00:00:00Z"])).code, 3);
+
+    run(&mut f.sira(&["rm", key])).exits(0);
+    let removed = run(&mut f.sira(&["-N", "prompts", "versions", "removed", "s"])).exits(0).text();
+    assert!(removed.starts_with(version(0)) && removed.trim_end().ends_with("system"), "{removed}");
+
+    // A restart in between.
+    let Fixture { folder, server } = f;
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().0, Some(0));
+    let f = Fixture { server: Fixture::serve(folder.path()), folder };
+    run(&mut f.sira(&["versions", "restore", key, "--version-id", version(2)])).exits(0);
+    assert_eq!(f.get(key), "one");
+    run(&mut f.sira(&["versions", "rm", key, "--version-id", version(1)])).exits(0);
+    assert_eq!(run(&mut f.sira(&["versions", "rm", key, "--version-id", version(1)])).code, 3);
+    run(&mut f.sira(&["versions", "rm", key, "--all"])).exits(0);
+    let listed = run(&mut f.sira(&["versions", "ls", key, "--json"])).exits(0).json();
+    assert_eq!(listed.len(), 1);
+    assert_ne!(run(&mut f.sira(&["versions", "restore", key])).code, 0);
+    assert_ne!(run(&mut f.sira(&["versions", "ls", "sira://default/k"])).code, 0);
+}

@@ -13,6 +13,7 @@ use sira_store::client::OpenNamespace;
 use sira_store::embedded::{EmbeddedBackend, ObjectReader};
 use sira_store::env::Env;
 use sira_store::placement::Catalog;
+use sira_store::version_history::{is_kept_namespace, kept_namespace};
 use sira_store::{
     Durability, ObjectHead, Result as StorageResult, StorageBackend, StorageClient, StorageError,
 };
@@ -140,7 +141,7 @@ impl App {
     /// The store's.
     pub async fn find_namespace(&self, name: &str) -> StorageResult<Option<Namespace>> {
         let engine = self.0.store.find_namespace(name)?;
-        if Catalog::owns(name) || (engine.is_none() && !self.may_lie_elsewhere(name).await?) {
+        if is_reserved(name) || (engine.is_none() && !self.may_lie_elsewhere(name).await?) {
             return Ok(None);
         }
         self.open(name, engine).await.map(Some)
@@ -179,9 +180,10 @@ impl App {
     /// # Errors
     /// [`StorageError::PermissionDenied`] for one.
     pub fn check_not_reserved(name: &str) -> StorageResult<()> {
-        if Catalog::owns(name) {
+        if is_reserved(name) {
             return Err(StorageError::permission_denied(
-                "the namespace belongs to the catalog of where objects lie; choose another name",
+                "the namespace is the store's own: it holds where objects lie, or earlier versions of \
+                 them; choose another name",
             )
             .with_namespace(name));
         }
@@ -225,11 +227,10 @@ impl App {
             names.extend(catalog.namespaces().await?.into_iter().map(|name| (name, None)));
         }
         for (name, id) in engine.namespaces() {
-            if !Catalog::owns(&name) {
-                let keys = self.lies_on_engine(&name).then(|| engine.count(id));
-                names.insert(name, keys);
-            }
+            let keys = self.lies_on_engine(&name).then(|| engine.count(id));
+            names.insert(name, keys);
         }
+        names.retain(|name, _| !is_reserved(name));
         Ok(names)
     }
 
@@ -243,12 +244,20 @@ impl App {
         if found.engine.is_none() {
             client.clear().await?;
         }
-        let (store, name) = (self.0.store.clone(), name.to_owned());
-        tokio::task::spawn_blocking(move || store.drop_namespace(&name))
-            .await
-            .map_err(shutting_down)??;
-        client.forget();
+        let kept = self.keeps_versions(name).then(|| kept_namespace(name)).transpose()?;
+        for name in [kept.as_deref(), Some(name)].into_iter().flatten() {
+            let (store, dropped) = (self.0.store.clone(), name.to_owned());
+            tokio::task::spawn_blocking(move || store.drop_namespace(&dropped))
+                .await
+                .map_err(shutting_down)??;
+            self.0.client.namespace(name).forget();
+        }
         Ok(true)
+    }
+
+    fn keeps_versions(&self, name: &str) -> bool {
+        let plan = self.0.client.plan();
+        plan.namespaces.get(name).is_some_and(|policy| policy.keep_versions.is_some())
     }
 
     /// Migrations that were begun here.
@@ -439,4 +448,9 @@ pub fn changed_meanwhile(error: StorageError) -> Problem {
         .into(),
         error => error.into(),
     }
+}
+
+/// Whether a namespace is the store's own.
+fn is_reserved(name: &str) -> bool {
+    Catalog::owns(name) || is_kept_namespace(name)
 }

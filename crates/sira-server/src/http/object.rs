@@ -22,7 +22,7 @@ use crate::http::body::{BodyReader, ObjectBody, SlicedBody};
 use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument, Problems};
 use crate::http::range::{ByteRange, Resolved};
-use crate::http::{json, path, write};
+use crate::http::{json, path, versions, write};
 use crate::limits;
 use crate::problem::Problem;
 
@@ -193,6 +193,8 @@ impl CheckedPlan {
         ("If-Range" = Option<String>, Header, description = "Version for which the range counts"),
         ("If-None-Match" = Option<String>, Header, description = "Versions that the client has"),
         ("If-Match" = Option<String>, Header, description = "Versions that the client wants"),
+        ("version" = Option<String>, Query, description = "This version, where the namespace keeps them"),
+        ("at_ms" = Option<u64>, Query, description = "The version of this time, in milliseconds since the Unix epoch"),
     ),
     responses(
         (status = 200, description = "The value", body = Vec<u8>, content_type = "application/octet-stream"),
@@ -205,8 +207,11 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
     let headers = request.headers();
     let conditions = ReadConditions::read(headers)?;
-    let store = app.namespace(&namespace).await?;
     let asked = headers.get(RANGE).and_then(|value| value.to_str().ok()).and_then(ByteRange::parse);
+    if let Some(head) = versions::asked(&app, request.uri(), &namespace, &key).await? {
+        return get_version(&app, headers, (&namespace, &key), head, asked).await;
+    }
+    let store = app.namespace(&namespace).await?;
     if conditions.is_empty() && asked.is_none() {
         let object = store.read(&key, ReadOptions::default()).await?;
         return Ok(whole(object.ok_or_else(|| absent(&namespace, &key))?));
@@ -250,6 +255,33 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
         .into())
 }
 
+/// Reads one version of an object.
+async fn get_version(
+    app: &App,
+    headers: &HeaderMap,
+    (namespace, key): (&str, &str),
+    head: ObjectHead,
+    asked: Option<ByteRange>,
+) -> Result<Response, Problem> {
+    match ReadConditions::read(headers)?.evaluate(head.version) {
+        Verdict::Proceed => {}
+        Verdict::NotModified => return Ok(not_modified(head.version)),
+        Verdict::Failed => return Err(stale(head.version)),
+    }
+    let range = match asked.filter(|_| range_applies(headers, head.version)) {
+        None => None,
+        Some(asked) => match asked.resolve(head.size) {
+            Resolved::Satisfiable(range) => Some(range),
+            Resolved::Unsatisfiable => return Err(unsatisfiable(head.size)),
+        },
+    };
+    let partial = range.is_some();
+    let space = app.client().namespace(namespace);
+    let object = space.retrieve_version(key, head.version, range).await?;
+    let object = object.ok_or_else(|| absent_version(namespace, key))?;
+    Ok(if partial { part(object) } else { whole(object) })
+}
+
 /// Reads unless the object has changed.
 async fn read_pinned(
     store: &dyn StorageBackend,
@@ -270,6 +302,8 @@ async fn read_pinned(
     params(
         ("namespace" = String, Path, description = "Namespace"),
         ("key" = String, Path, description = "Key; may hold `/`"),
+        ("version" = Option<String>, Query, description = "This version, where the namespace keeps them"),
+        ("at_ms" = Option<u64>, Query, description = "The version of this time, in milliseconds since the Unix epoch"),
     ),
     responses(
         (status = 200, description = "The object is there"),
@@ -281,8 +315,13 @@ async fn read_pinned(
 pub async fn head(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
     let conditions = ReadConditions::read(request.headers())?;
-    let store = app.namespace(&namespace).await?;
-    let head = store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?;
+    let head = match versions::asked(&app, request.uri(), &namespace, &key).await? {
+        Some(head) => head,
+        None => {
+            let store = app.namespace(&namespace).await?;
+            store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?
+        }
+    };
     match conditions.evaluate(head.version) {
         Verdict::Proceed => {}
         Verdict::NotModified => return Ok(not_modified(head.version)),
@@ -335,6 +374,15 @@ pub async fn delete(State(app): State<App>, request: Request) -> Result<Response
 #[must_use]
 pub fn absent(namespace: &str, key: &str) -> Problem {
     Problem::not_found(format!("there is no object {key:?} in namespace {namespace:?}"))
+}
+
+/// The problem of a version that is not kept.
+#[must_use]
+pub fn absent_version(namespace: &str, key: &str) -> Problem {
+    Problem::not_found(format!(
+        "the namespace {namespace:?} does not keep this version of {key:?}; GET /versions lists those \
+         that it keeps"
+    ))
 }
 
 fn stale(current: Version) -> Problem {

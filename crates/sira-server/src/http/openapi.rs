@@ -9,7 +9,7 @@ use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{
     backups, batch, data, health, json, locks, migrations, namespaces, object, replicas, route,
-    syncs, transaction,
+    syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -91,6 +91,10 @@ pub enum Problems {
         backups::begin,
         backups::show,
         backups::cancel,
+        versions::list,
+        versions::removed,
+        versions::restore,
+        versions::erase,
         document,
     ),
     components(schemas(ProblemDocument)),

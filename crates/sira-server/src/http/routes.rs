@@ -10,7 +10,7 @@ use crate::http::app::App;
 use crate::http::observe::observe;
 use crate::http::{
     backups, batch, data, health, locks, migrations, namespaces, object, openapi, replicas, route,
-    syncs, transaction,
+    syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -75,6 +75,9 @@ pub fn table() -> Vec<Route> {
         route("/backups", &["get"], get(backups::snapshots)),
         route("/backups/jobs", &["get", "post"], get(backups::list).post(backups::begin)),
         route("/backups/jobs/{id}", &["get", "delete"], get(backups::show).delete(backups::cancel)),
+        route("/versions", &["get", "delete"], get(versions::list).delete(versions::erase)),
+        route("/versions/removed", &["get"], get(versions::removed)),
+        route("/versions/restore", &["post"], post(versions::restore)),
         route("/stats", &["get"], get(health::stats)),
         route("/openapi.json", &["get"], get(openapi::document)),
     ]

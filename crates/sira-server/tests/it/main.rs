@@ -14,5 +14,6 @@ mod http_storage;
 mod http_stream;
 mod http_syncs;
 mod http_transaction;
+mod http_versions;
 mod resp;
 mod support;

@@ -114,33 +114,19 @@ impl StorageClient {
         Ok(DataMovement(Way::Copy(Migration::new(source, target, options)?)))
     }
 
-    /// Removes every object of this namespace that is there now, and says how many that were.
+    /// Removes every object of this namespace that is there now, and what is kept of earlier versions,
+    /// and says how many objects that were.
     ///
     /// # Errors
     /// Those of the backends; what was removed before stays so.
     pub async fn clear(&self) -> Result<u64> {
         let view = self.view().await?;
-        let mut removed = 0;
-        let mut start_after = None;
-        loop {
-            let limit = LIST_LIMIT_MAX.min(BATCH_OPERATIONS_MAX);
-            let page = view
-                .backend
-                .list(ListOptions { start_after, limit, ..ListOptions::default() })
-                .await?;
-            let keys = page.entries.into_iter().map(|entry| entry.key);
-            let operations: Vec<_> = keys.map(BatchOperation::delete).collect();
-            removed += operations.len() as u64;
-            if !operations.is_empty() {
-                for result in view.backend.batch(operations).await? {
-                    if let BatchResult::Error(error) = result {
-                        return Err(error);
-                    }
-                }
-            }
-            match page.next {
-                Some(next) => start_after = Some(next),
-                None => return Ok(removed),
+        match &view.versions {
+            None => clear(&*view.backend).await,
+            Some(versions) => {
+                let removed = clear(versions.inner()).await?;
+                clear(versions.kept()).await?;
+                Ok(removed)
             }
         }
     }
@@ -149,5 +135,29 @@ impl StorageClient {
     /// drop it past this client.
     pub fn forget(&self) {
         self.shared.forget(self.name());
+    }
+}
+
+async fn clear(backend: &dyn StorageBackend) -> Result<u64> {
+    let mut removed = 0;
+    let mut start_after = None;
+    loop {
+        let limit = LIST_LIMIT_MAX.min(BATCH_OPERATIONS_MAX);
+        let options = ListOptions { start_after, limit, ..ListOptions::default() };
+        let page = backend.list(options).await?;
+        let keys = page.entries.into_iter().map(|entry| entry.key);
+        let operations: Vec<_> = keys.map(BatchOperation::delete).collect();
+        removed += operations.len() as u64;
+        if !operations.is_empty() {
+            for result in backend.batch(operations).await? {
+                if let BatchResult::Error(error) = result {
+                    return Err(error);
+                }
+            }
+        }
+        match page.next {
+            Some(next) => start_after = Some(next),
+            None => return Ok(removed),
+        }
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::StorageBackend;
-use crate::cache::CacheOptions;
+use crate::cache::{CacheOptions, WriteMode};
 use crate::error::{Result, StorageError};
 use crate::key::check_namespace;
 use crate::options::{CompressionType, Durability, EncryptionType};
-use crate::placement::{Catalog, Replication};
+use crate::placement::{Catalog, Consistency, Replication};
 use crate::router::StorageRouter;
 use crate::seal::{Keyring, SealOptions};
 use crate::transaction::TransactionLog;
+use crate::version_history::{KeepVersions, is_kept_namespace, kept_namespace};
 
 /// What one namespace asks. The default asks nothing of its own.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,9 @@ pub struct NamespacePolicy {
     pub durability: Option<Durability>,
     /// Tiers in front of its backends. Where values are encrypted they keep them so.
     pub cache: Option<CacheOptions>,
+    /// How many earlier versions of its objects it keeps; `None` keeps none. They lie in a namespace
+    /// of their own by the same policy, see [`crate::version_history`].
+    pub keep_versions: Option<KeepVersions>,
 }
 
 impl NamespacePolicy {
@@ -48,6 +52,33 @@ impl NamespacePolicy {
     #[must_use]
     pub fn on(backend: impl Into<String>) -> Self {
         Self { backends: vec![backend.into()], ..Self::default() }
+    }
+
+    /// The policy of the namespace that holds earlier versions of this one's objects.
+    #[must_use]
+    pub fn of_kept_versions(&self) -> Self {
+        Self { ttl: None, cache: None, keep_versions: None, ..self.clone() }
+    }
+
+    fn check_kept(&self, namespace: &str) -> Result<()> {
+        let Some(keep) = &self.keep_versions else { return Ok(()) };
+        keep.check()?;
+        kept_namespace(namespace)?;
+        let weak = self.replication.as_ref().is_some_and(|of| of.consistency == Consistency::Weak);
+        let back = self.cache.as_ref().is_some_and(|cache| cache.policy.write == WriteMode::Back);
+        let reason = if is_kept_namespace(namespace) {
+            "it holds versions of another namespace"
+        } else if self.plain {
+            "other programs overwrite its objects"
+        } else if weak {
+            "with weak consistency what a write replaces cannot be told; choose another one"
+        } else if back {
+            "its cache writes back, and would drop versions before anybody keeps them; choose another \
+             mode"
+        } else {
+            return Ok(());
+        };
+        Err(StorageError::invalid_input(format!("the namespace cannot keep versions: {reason}")))
     }
 }
 
@@ -120,6 +151,7 @@ impl StoragePlan {
                     )));
                 }
             }
+            policy.check_kept(namespace).map_err(located)?;
             if policy.plain && !policy.direct {
                 return Err(located(StorageError::invalid_input(
                     "a namespace of plain bytes has no place for where its objects lie: it must be \
@@ -145,6 +177,19 @@ impl StoragePlan {
             self.seal_of(namespace).check(&self.keyring).map_err(located)?;
         }
         Ok(())
+    }
+
+    /// The same plan, with policies for the namespaces that hold earlier versions of others.
+    ///
+    /// # Errors
+    /// As [`kept_namespace`].
+    pub fn with_kept_versions(mut self) -> Result<Self> {
+        let keeping = self.namespaces.iter().filter(|(_, policy)| policy.keep_versions.is_some());
+        let kept =
+            keeping.map(|(name, policy)| Ok((kept_namespace(name)?, policy.of_kept_versions())));
+        let kept = kept.collect::<Result<Vec<_>>>()?;
+        self.namespaces.extend(kept);
+        Ok(self)
     }
 
     /// Checks that a backend can hold copies.

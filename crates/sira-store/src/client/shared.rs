@@ -12,6 +12,7 @@ use crate::cache::CacheStats;
 use crate::error::Result;
 use crate::lock::LockManager;
 use crate::placement::{Behind, CopyFigures};
+use crate::version_history::kept_namespace;
 
 /// What clones of a client share.
 #[derive(Default)]
@@ -94,7 +95,14 @@ impl Shared {
             }
             let current = arc_swap::Guard::into_inner(current);
             let alone = !has_elders(&mut self.elders.lock(), namespace);
-            let composed = View::compose(&current.plan, namespace, alone, &self.figures).await?;
+            let (plan, figures) = (&current.plan, &self.figures);
+            let keeps =
+                plan.namespaces.get(namespace).is_some_and(|one| one.keep_versions.is_some());
+            let kept = match keeps {
+                true => Some(Box::pin(self.view(&kept_namespace(namespace)?)).await?),
+                false => None,
+            };
+            let composed = View::compose(plan, namespace, alone, figures, kept).await?;
             let view = Arc::new(composed);
             let mut elders = self.elders.lock();
             if !Arc::ptr_eq(&self.current.load(), &current) {

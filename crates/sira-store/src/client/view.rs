@@ -26,6 +26,7 @@ use crate::placement::{Catalog, CopyFigures, PlacedBackend};
 use crate::sealing::SealingBackend;
 use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
+use crate::version_history::VersionedBackend;
 
 /// Namespace that engines show outside of any, and that an unscoped client goes by.
 pub(super) const NAMESPACE_DEFAULT: &str = "default";
@@ -42,15 +43,19 @@ pub(super) struct View {
     pub(super) placed: Option<Arc<PlacedBackend>>,
     /// The cache that is part of it, which must not be in use twice.
     pub(super) cache: Option<Arc<CacheBackend>>,
+    /// What keeps earlier versions, where that is done.
+    pub(super) versions: Option<Arc<VersionedBackend>>,
 }
 
 impl View {
-    /// Composes the namespace of this name; without its cache unless `may_cache`.
+    /// Composes the namespace of this name; without its cache unless `may_cache`. `kept` holds earlier
+    /// versions, where the namespace keeps them.
     pub(super) async fn compose(
         plan: &StoragePlan,
         namespace: &str,
         may_cache: bool,
         figures: &Arc<CopyFigures>,
+        kept: Option<Arc<View>>,
     ) -> Result<Self> {
         let unchanged = NamespacePolicy::default();
         let policy = plan.namespaces.get(namespace).unwrap_or(&unchanged);
@@ -80,6 +85,7 @@ impl View {
         if let Some(log) = &plan.transaction_log {
             backend = log.around(namespace, backend);
         }
+        let stored = Arc::clone(&backend);
         let seal = plan.seal_of(namespace);
         let cache = policy.cache.clone().filter(|_| may_cache);
         let mut tier = None;
@@ -92,18 +98,39 @@ impl View {
         }
         if !policy.direct {
             let keyring = Arc::clone(&plan.keyring);
-            backend = Arc::new(SealingBackend::new(backend, namespace, keyring, seal));
+            backend = Arc::new(SealingBackend::new(backend, namespace, keyring, seal.clone()));
         }
         if let (false, Some(options)) = (encrypted, cache) {
             let cached = Arc::new(CacheBackend::new(backend, options)?);
             tier = Some(Arc::clone(&cached));
             backend = cached;
         }
+        let mut versions = None;
+        if let (Some(keep), Some(kept)) = (policy.keep_versions, kept) {
+            let (inner, env) = (Arc::clone(&backend), Arc::new(SystemEnv));
+            let kept = Arc::clone(&kept.backend);
+            let mut versioned = VersionedBackend::new(namespace, inner, kept, keep, env)?;
+            if tier.is_some() {
+                let keyring = Arc::clone(&plan.keyring);
+                let uncached = SealingBackend::new(stored, namespace, keyring, seal);
+                versioned = versioned.reading(Arc::new(uncached));
+            }
+            let versioned = Arc::new(versioned);
+            versions = Some(Arc::clone(&versioned));
+            backend = versioned;
+        }
         if policy.ttl.is_some() || policy.durability.is_some() {
             let (ttl, durability) = (policy.ttl, policy.durability);
             backend = Arc::new(WithDefaults { inner: backend, ttl, durability });
         }
-        Ok(Self { capabilities: backend.capabilities(), backend, at, placed, cache: tier })
+        Ok(Self {
+            capabilities: backend.capabilities(),
+            backend,
+            at,
+            placed,
+            cache: tier,
+            versions,
+        })
     }
 }
 

@@ -104,6 +104,11 @@ pub trait TransactionEngine: Send + Sync + fmt::Debug {
         self.identity() == other.identity()
     }
 
+    /// Whether a commit is one write of the engine, and no record of several that are to follow.
+    fn writes_once(&self) -> bool {
+        true
+    }
+
     /// Runs the operations of all parts, which name each namespace once, as one step: what is listed
     /// and demanded holds and every write takes effect, or nothing does. Answers the operations of
     /// each part.
@@ -196,6 +201,13 @@ pub(crate) fn common<'b>(
         }
     }
     common.ok_or_else(|| StorageError::invalid_input("a transaction has at least one namespace"))
+}
+
+/// Whether these namespaces are written to by one write of one engine.
+pub(crate) fn in_one_step<'b>(
+    backends: impl IntoIterator<Item = &'b Arc<dyn StorageBackend>>,
+) -> bool {
+    common(backends).is_ok_and(|engine| engine.writes_once())
 }
 
 /// Commits parts of one transaction, each in its backend's namespace.

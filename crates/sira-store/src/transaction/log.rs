@@ -233,6 +233,10 @@ impl TransactionEngine for TransactionLog {
         other.identity() == self.identity() || other.identity() == self.shared.engine.identity()
     }
 
+    fn writes_once(&self) -> bool {
+        false
+    }
+
     async fn commit(&self, parts: Vec<TransactionPart>) -> Result<Vec<Vec<BatchResult>>> {
         check_parts(&parts)?;
         let shared = Arc::clone(&self.shared);

@@ -26,3 +26,4 @@ mod repository;
 mod sealing;
 mod simulation;
 mod sync;
+mod version_history;

@@ -8,6 +8,7 @@ use sira_backends::config::{fields_of, units};
 use sira_server::limits::RESP_DATABASES;
 use sira_store::cache::{CachePolicy, EvictionPolicy, WriteMode};
 use sira_store::placement::{Acknowledge, Catalog, Consistency, Replication};
+use sira_store::version_history::{KeepVersions, is_kept_namespace, kept_namespace};
 use sira_store::{CompressionType, ConsistencyLevel, Durability, EncryptionType};
 use toml::Spanned;
 use toml::de::DeTable;
@@ -41,6 +42,15 @@ pub struct NamespaceConfig {
     pub durability: Option<Durability>,
     /// What is cached of it; nothing without.
     pub cache: Option<CacheConfig>,
+    /// How many earlier versions of its objects are kept; none without.
+    pub keep_versions: Option<KeepVersions>,
+}
+
+impl NamespaceConfig {
+    /// What the namespace has that holds earlier versions of this one's objects.
+    fn of_kept_versions(&self) -> Self {
+        Self { ttl: None, cache: None, keep_versions: None, ..self.clone() }
+    }
 }
 
 /// Tiers in front of a namespace.
@@ -71,6 +81,9 @@ struct RawNamespace {
     ttl: Option<Duration>,
     #[serde(deserialize_with = "durability")]
     durability: Option<Durability>,
+    keep_versions: Option<usize>,
+    #[serde(deserialize_with = "units::duration")]
+    keep_versions_for: Option<Duration>,
 }
 
 #[derive(Deserialize, Default)]
@@ -107,8 +120,8 @@ pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut
         let at = key.span().start;
         if let Err(wrong) = check_namespace(&name) {
             reader.fail(at, &format!("{section}: {}", wrong.message));
-        } else if Catalog::owns(&name) {
-            let message = format!("{section}: namespaces of this name are the catalog's own");
+        } else if Catalog::owns(&name) || is_kept_namespace(&name) {
+            let message = format!("{section}: namespaces of this name are the store's own");
             reader.fail(at, &message);
         }
         let Some((at, mut table)) = reader.table(&section, (at, value)) else { continue };
@@ -123,8 +136,15 @@ pub(super) fn read(reader: &mut Reader<'_>, namespaces: DeTable<'_>, found: &mut
         }
         config.cache =
             cache.and_then(|entry| read_cache(reader, &format!("{section}.cache"), entry, found));
+        check_kept(reader, &section, at, &name, &config);
         found.config.namespaces.insert(name, config);
     }
+    // Earlier versions lie where their namespace does.
+    let keeping = found.config.namespaces.iter().filter(|(_, one)| one.keep_versions.is_some());
+    let kept: Vec<_> = keeping
+        .filter_map(|(name, one)| Some((kept_namespace(name).ok()?, one.of_kept_versions())))
+        .collect();
+    found.config.namespaces.extend(kept);
 }
 
 /// Whether a namespace is one of the RESP door's databases.
@@ -185,7 +205,36 @@ fn of_raw(
         ttl: raw.ttl,
         durability: raw.durability,
         cache: None,
+        keep_versions: match (raw.keep_versions, raw.keep_versions_for) {
+            (None, None) => None,
+            (count, age) => Some(KeepVersions { count, age }),
+        },
     }
+}
+
+/// Checks what keeps versions against the rest of the section.
+fn check_kept(
+    reader: &mut Reader<'_>,
+    section: &str,
+    at: usize,
+    name: &str,
+    config: &NamespaceConfig,
+) {
+    let Some(keep) = &config.keep_versions else { return };
+    let weak = config.replication.as_ref().is_some_and(|of| of.consistency == Consistency::Weak);
+    let back = config.cache.as_ref().is_some_and(|cache| cache.policy.write == WriteMode::Back);
+    let why = if let Err(error) = keep.check().and_then(|()| kept_namespace(name).map(drop)) {
+        error.detail().message.clone()
+    } else if config.plain {
+        "other programs overwrite plain objects".to_owned()
+    } else if weak {
+        "with weak consistency what a write replaces cannot be told".to_owned()
+    } else if back {
+        "a cache that writes back drops versions before they are kept".to_owned()
+    } else {
+        return;
+    };
+    reader.fail(at, &format!("{section} cannot keep versions: {why}"));
 }
 
 /// What a section says of replicas.

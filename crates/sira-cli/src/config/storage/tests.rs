@@ -1,3 +1,5 @@
+mod versions;
+
 use std::time::Duration;
 
 use sira_server::health::HealthSettings;
@@ -445,7 +447,7 @@ fn namespaces_have_names_that_can_be() {
     let (message, _) = one("[namespaces.a.cache]\nwrite = \"back\"");
     assert!(message.contains("allow_loss"), "{message}");
     right("[namespaces.a.cache]\nwrite = \"back\"\nallow_loss = true");
-    assert!(one("[namespaces.\"sira.catalog.names\"]").0.contains("the catalog's own"));
+    assert!(one("[namespaces.\"sira.catalog.names\"]").0.contains("the store's own"));
 }
 
 #[test]

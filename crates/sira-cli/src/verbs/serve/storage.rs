@@ -338,6 +338,7 @@ impl Plane {
             ttl: config.ttl,
             durability: config.durability,
             cache,
+            keep_versions: config.keep_versions,
         })
     }
 
