@@ -2,6 +2,7 @@
 
 mod choice;
 mod explain;
+mod lifecycle;
 mod maintenance;
 mod movement;
 mod observe;
@@ -44,6 +45,7 @@ pub use scrub::{ScrubCursor, ScrubbedObjects};
 pub use stored::StoredNamespace;
 pub use syncing::{DataSync, DataSyncProgress, SyncPlace, SyncPlan};
 
+pub(crate) use lifecycle::LifecycleSpace;
 pub(crate) use transactions::draw_apart;
 
 use shared::Shared;

@@ -16,6 +16,7 @@ pub mod filesystem;
 pub mod health;
 pub mod key;
 pub mod layers;
+pub mod lifecycle;
 pub mod limits;
 mod listing;
 pub mod lock;

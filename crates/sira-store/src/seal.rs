@@ -34,6 +34,7 @@ use codec::Encoder;
 use header::{Encrypted, Protection, Segment};
 
 pub use cipher::{Cipher, KEY_BYTES};
+pub(crate) use codec::worth_compressing;
 pub use codec::{Codec, check_level};
 pub use header::Seal;
 pub use keyring::{KEY_ID_BYTES_MAX, Keyring};

@@ -35,6 +35,8 @@ pub(super) const NAMESPACE_DEFAULT: &str = "default";
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) backend: Arc<dyn StorageBackend>,
+    /// The same without defaults and earlier versions.
+    pub(super) sealed: Arc<dyn StorageBackend>,
     /// Of `backend`, which need not be asked for them each time.
     pub(super) capabilities: Capabilities,
     /// Name of the one backend that holds the namespace; `None` where several may.
@@ -105,6 +107,7 @@ impl View {
             tier = Some(Arc::clone(&cached));
             backend = cached;
         }
+        let sealed = Arc::clone(&backend);
         let mut versions = None;
         if let (Some(keep), Some(kept)) = (policy.keep_versions, kept) {
             let (inner, env) = (Arc::clone(&backend), Arc::new(SystemEnv));
@@ -126,6 +129,7 @@ impl View {
         Ok(Self {
             capabilities: backend.capabilities(),
             backend,
+            sealed,
             at,
             placed,
             cache: tier,

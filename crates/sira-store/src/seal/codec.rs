@@ -81,6 +81,11 @@ impl Codec {
     }
 }
 
+/// Whether a sample of a value shrinks.
+pub(crate) fn worth_compressing(value: &[u8]) -> bool {
+    Codec::sampled(value) != Codec::None
+}
+
 /// Pieces of a value from its start to its end, or all of a short one.
 fn sample(value: &[u8]) -> Vec<u8> {
     if value.len() <= SAMPLE_PIECES * SAMPLE_PIECE_BYTES {

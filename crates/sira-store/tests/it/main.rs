@@ -18,6 +18,7 @@ mod conformance;
 mod driver;
 mod golden;
 mod layers;
+mod lifecycle;
 mod migration;
 mod names;
 mod placement;
