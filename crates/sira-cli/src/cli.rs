@@ -116,6 +116,9 @@ pub enum Verb {
     /// List replicated namespaces, and make their replicas alike
     #[command(subcommand)]
     Replicas(verbs::replicas::ReplicasVerb),
+    /// List the rules about objects that grow old, and look to them
+    #[command(subcommand)]
+    Lifecycle(verbs::lifecycle::LifecycleVerb),
     /// Take, release and list locks on keys of a server
     #[command(subcommand)]
     Lock(verbs::lock::LockVerb),

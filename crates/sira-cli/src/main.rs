@@ -57,6 +57,7 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
         Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),
         Verb::Replicas(verb) => verbs::replicas::run(&settings(&global)?, output, &verb),
+        Verb::Lifecycle(verb) => verbs::lifecycle::run(&settings(&global)?, output, &verb),
         Verb::Versions(verb) => verbs::versions::run(&settings(&global)?, output, &verb),
         Verb::Lock(verb) => verbs::lock::run(&settings(&global)?, output, &verb),
         Verb::Backup(verb) => verbs::backup::run(&settings(&global)?, output, verb),

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod documents;
 pub mod get;
 pub mod health;
+pub mod lifecycle;
 pub mod local;
 pub mod lock;
 pub mod log;

@@ -14,6 +14,7 @@ pub mod data;
 pub mod health;
 pub mod io;
 pub mod json;
+pub mod lifecycle;
 pub mod listener;
 pub mod locks;
 pub mod migrations;

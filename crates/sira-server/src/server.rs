@@ -30,7 +30,7 @@ pub struct Server {
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
     /// What watches the backends, keeps them tidy and backs them up.
-    tasks: [Task; 5],
+    tasks: [Task; 6],
 }
 
 /// What a server counts, to be read again and again.
@@ -77,6 +77,8 @@ impl Server {
             .run(storage.client.clone(), Arc::clone(&storage.collector));
         let maintained =
             Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
+        let lifecycle = Arc::clone(&storage.lifecycle);
+        let aged = lifecycle.run(storage.client.clone(), Arc::clone(&engine));
         let looked_at =
             Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
         let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
@@ -84,6 +86,7 @@ impl Server {
         let tasks = [
             Task(tokio::spawn(watched)),
             Task(tokio::spawn(maintained)),
+            Task(tokio::spawn(aged)),
             Task(tokio::spawn(looked_at)),
             Task(tokio::spawn(notified)),
             Task(tokio::spawn(backed_up)),

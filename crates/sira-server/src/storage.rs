@@ -12,6 +12,7 @@ use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::backups::Backups;
 use crate::health::{BackupState, Health};
+use crate::lifecycle::Lifecycle;
 use crate::limits::RESP_DATABASES;
 use crate::maintenance::Maintenance;
 use crate::monitoring::Monitor;
@@ -43,6 +44,8 @@ pub struct Storage {
     pub notifier: Arc<Notifier>,
     /// Has the backends give back space.
     pub maintenance: Arc<Maintenance>,
+    /// Has the rules of the lifecycle looked to.
+    pub lifecycle: Arc<Lifecycle>,
     /// Backups of what is held.
     pub backups: Arc<Backups>,
     /// Which databases of RESP have a policy of their own.
@@ -64,6 +67,7 @@ impl Storage {
             collector: Arc::default(),
             monitor: Arc::default(),
             maintenance: Arc::default(),
+            lifecycle: Arc::default(),
             backups: Arc::default(),
             databases: Arc::default(),
         };

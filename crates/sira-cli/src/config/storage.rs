@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod health;
+mod lifecycle;
 mod monitoring;
 mod namespaces;
 mod reader;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use sira_backends::config::{BackendConfig, BackendKind};
 use sira_server::health::HealthSettings;
+use sira_server::lifecycle::LifecycleSettings;
 use sira_server::maintenance;
 use sira_server::monitoring::MonitoringOptions;
 use sira_server::notify::NotifyTarget;
@@ -74,6 +76,8 @@ pub struct StorageConfig {
     pub notify: Vec<NotifyTarget>,
     /// Where backups go, when, and which are kept.
     pub backup: Option<BackupConfig>,
+    /// What becomes of objects that grow old.
+    pub lifecycle: LifecycleSettings,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -94,6 +98,7 @@ impl Default for StorageConfig {
             health: HealthSettings::default(),
             notify: Vec::new(),
             backup: None,
+            lifecycle: LifecycleSettings::default(),
             namespaces: BTreeMap::new(),
         }
     }
@@ -233,8 +238,8 @@ enum Cipher {
 }
 
 /// Sections within `[storage]`.
-const SUBSECTIONS: [&str; 6] =
-    ["backends", "routing", "compression", "encryption", "monitoring", "backup"];
+const SUBSECTIONS: [&str; 7] =
+    ["backends", "routing", "compression", "encryption", "monitoring", "backup", "lifecycle"];
 
 fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, found: &mut Found) {
     let mut sections = SUBSECTIONS.map(|name| {
@@ -278,7 +283,7 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
             (None, None) => None,
         };
     }
-    let [backends, routing, compression, encryption, monitoring, backup] = &mut sections;
+    let [backends, routing, compression, encryption, monitoring, backup, lifecycle] = &mut sections;
     if let Some((_, table)) = backends.take() {
         read_backends(reader, table, found);
     }
@@ -308,6 +313,9 @@ fn read_storage(reader: &mut Reader<'_>, at: usize, mut table: DeTable<'_>, foun
     }
     if let Some((at, table)) = backup.take() {
         found.config.backup = backup::read(reader, at, table, found);
+    }
+    if let Some((at, table)) = lifecycle.take() {
+        lifecycle::read(reader, at, table, found);
     }
 }
 

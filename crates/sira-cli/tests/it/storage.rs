@@ -655,3 +655,26 @@ fn earlier_versions_are_listed_read_and_restored() {
     assert_ne!(run(&mut f.sira(&["versions", "restore", key])).code, 0);
     assert_ne!(run(&mut f.sira(&["versions", "ls", "sira://default/k"])).code, 0);
 }
+
+#[test]
+fn rules_of_the_lifecycle_are_tried_and_looked_to() {
+    let f = Fixture::start(
+        "[storage.backends.files]\ntype = \"filesystem\"\npath = \"FILES\"\n\
+         [[storage.lifecycle.rules]]\nname = \"old\"\naction = \"expire\"\nkeys = \"tmp/*\"\n\
+         [[storage.lifecycle.rules]]\nname = \"cold\"\naction = \"move\"\nto = \"files\"\n\
+         namespaces = [\"data\"]\n",
+    );
+    for key in ["tmp/1", "tmp/2", "a"] {
+        f.put(&format!("sira://data/{key}"), "value");
+    }
+    let shown = run(&mut f.sira(&["lifecycle", "ls"])).exits(0).text();
+    assert!(shown.contains("keys tmp/*") && shown.contains("no run yet"), "{shown}");
+    let dry = run(&mut f.sira(&["lifecycle", "run", "--dry-run", "--json"])).exits(0).json();
+    assert_eq!(dry[0]["rules"]["old"]["objects"], 2);
+    assert_eq!(f.get("sira://data/tmp/1"), "value");
+    let done = run(&mut f.sira(&["lifecycle", "run"])).exits(0).text();
+    assert!(done.starts_with("3 objects looked at"), "{done}");
+    assert_eq!(run(&mut f.sira(&["get", "sira://data/tmp/1"])).code, 3);
+    assert_eq!(f.explain("sira://data/a")["lies_on"], "files");
+    assert_eq!(f.get("sira://data/a"), "value");
+}

@@ -27,6 +27,7 @@ use crate::http::backups::BackupJobs;
 use crate::http::body::{BodyReader, UploadBudget};
 use crate::http::migrations::Migrations;
 use crate::http::syncs::Syncs;
+use crate::lifecycle::Lifecycle;
 use crate::maintenance::Maintenance;
 use crate::metrics::{self, HttpMetrics, Kind, MetricFamilies};
 use crate::monitoring::Monitor;
@@ -49,6 +50,7 @@ struct Shared {
     health: Arc<Health>,
     notifier: Arc<Notifier>,
     maintenance: Arc<Maintenance>,
+    lifecycle: Arc<Lifecycle>,
     backups: Arc<Backups>,
     env: Arc<dyn Env>,
     started: Duration,
@@ -82,6 +84,7 @@ impl App {
             health,
             notifier,
             maintenance,
+            lifecycle,
             backups,
             ..
         } = storage;
@@ -97,6 +100,7 @@ impl App {
             health,
             notifier,
             maintenance,
+            lifecycle,
             backups,
             token: config.token.clone(),
             durability: config.durability,
@@ -260,6 +264,12 @@ impl App {
         plan.namespaces.get(name).is_some_and(|policy| policy.keep_versions.is_some())
     }
 
+    /// Rules about objects that grow old.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
     /// Migrations that were begun here.
     #[must_use]
     pub fn migrations(&self) -> &Migrations {
@@ -310,6 +320,7 @@ impl App {
         metrics::replicas::write(&self.0.client.replicas_behind(), &mut out);
         self.0.syncs.write(&mut out);
         self.0.maintenance.write(&mut out);
+        self.0.lifecycle.write(&mut out);
         self.0.backups.figures().write(self.env().now_ms(), &mut out);
         self.0.client.locks().figures().write(&mut out);
         let stats = self.0.store.stats().await?;

@@ -8,8 +8,8 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{
-    backups, batch, data, health, json, locks, migrations, namespaces, object, replicas, route,
-    syncs, transaction, versions,
+    backups, batch, data, health, json, lifecycle, locks, migrations, namespaces, object, replicas,
+    route, syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -91,6 +91,8 @@ pub enum Problems {
         backups::begin,
         backups::show,
         backups::cancel,
+        lifecycle::list,
+        lifecycle::run,
         versions::list,
         versions::removed,
         versions::restore,

@@ -9,8 +9,8 @@ use http::StatusCode;
 use crate::http::app::App;
 use crate::http::observe::observe;
 use crate::http::{
-    backups, batch, data, health, locks, migrations, namespaces, object, openapi, replicas, route,
-    syncs, transaction, versions,
+    backups, batch, data, health, lifecycle, locks, migrations, namespaces, object, openapi,
+    replicas, route, syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -75,6 +75,8 @@ pub fn table() -> Vec<Route> {
         route("/backups", &["get"], get(backups::snapshots)),
         route("/backups/jobs", &["get", "post"], get(backups::list).post(backups::begin)),
         route("/backups/jobs/{id}", &["get", "delete"], get(backups::show).delete(backups::cancel)),
+        route("/lifecycle", &["get"], get(lifecycle::list)),
+        route("/lifecycle/run", &["post"], post(lifecycle::run)),
         route("/versions", &["get", "delete"], get(versions::list).delete(versions::erase)),
         route("/versions/removed", &["get"], get(versions::removed)),
         route("/versions/restore", &["post"], post(versions::restore)),

@@ -6,6 +6,7 @@ mod health;
 mod http_batch;
 mod http_data;
 mod http_hostile;
+mod http_lifecycle;
 mod http_list;
 mod http_locks;
 mod http_object;

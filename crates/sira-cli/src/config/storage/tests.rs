@@ -1,3 +1,4 @@
+mod lifecycle;
 mod versions;
 
 use std::time::Duration;

@@ -89,6 +89,7 @@ impl Plane {
         self.backups_late = config.backup.is_some() && backups.is_none();
         self.storage.backups.apply(backups);
         self.storage.maintenance.apply(config.maintenance_interval);
+        self.storage.lifecycle.apply(config.lifecycle.clone());
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         self.storage.health.apply(config.health.clone());
         self.storage.notifier.apply(config.notify.clone());
