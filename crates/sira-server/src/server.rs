@@ -30,7 +30,7 @@ pub struct Server {
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
     /// What watches the backends, keeps them tidy and backs them up.
-    tasks: [Task; 5],
+    tasks: [Task; 6],
 }
 
 /// What a server counts, to be read again and again.
@@ -79,12 +79,15 @@ impl Server {
             Arc::clone(&storage.maintenance).run(storage.client.clone(), Arc::clone(engine.env()));
         let looked_at =
             Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
+        let sampled = Arc::clone(&storage.capacity)
+            .run(storage.client.clone(), Arc::clone(&storage.collector));
         let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
         let backed_up = Arc::clone(&storage.backups).run(Arc::clone(engine.env()));
         let tasks = [
             Task(tokio::spawn(watched)),
             Task(tokio::spawn(maintained)),
             Task(tokio::spawn(looked_at)),
+            Task(tokio::spawn(sampled)),
             Task(tokio::spawn(notified)),
             Task(tokio::spawn(backed_up)),
         ];
@@ -150,6 +153,7 @@ impl Server {
         }
         self.app.syncs().close().await;
         self.app.health().close().await;
+        self.app.capacity().close().await;
         resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {

@@ -20,6 +20,7 @@ use sira_store::{
 use sira_store::layers::MetricsCollector;
 
 use crate::backups::Backups;
+use crate::capacity::Capacity;
 use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::health::Health;
 use crate::http::backups::BackupJobs;
@@ -49,6 +50,7 @@ struct Shared {
     notifier: Arc<Notifier>,
     maintenance: Arc<Maintenance>,
     backups: Arc<Backups>,
+    capacity: Arc<Capacity>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -82,6 +84,7 @@ impl App {
             notifier,
             maintenance,
             backups,
+            capacity,
             ..
         } = storage;
         let store = EmbeddedBackend::new(engine);
@@ -97,6 +100,7 @@ impl App {
             notifier,
             maintenance,
             backups,
+            capacity,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -132,6 +136,12 @@ impl App {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// What the backends have in use.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.0.capacity
     }
 
     /// The namespace of this name to read from, if it is there; reading makes none.
@@ -296,6 +306,7 @@ impl App {
         }
         self.0.monitor.write(&mut out);
         self.0.health.write(&mut out);
+        self.0.capacity.write(&self.0.collector, &mut out);
         self.0.notifier.write(&mut out);
         metrics::cache::write(&self.0.client.cache_stats(), &mut out);
         metrics::replicas::write(&self.0.client.replicas_behind(), &mut out);

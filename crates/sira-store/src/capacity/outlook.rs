@@ -10,8 +10,8 @@ use super::series::UsageSeries;
 
 const DAY_MS: f64 = 24.0 * 3_600_000.0;
 
-/// When something is full is looked for so many times as far ahead as the history goes back, and no
-/// further than [`LOOK_AHEAD_DAYS_MAX`].
+/// A forecast looks so many times as far ahead as the history goes back at most, and when something
+/// is full is looked for no further than [`LOOK_AHEAD_DAYS_MAX`].
 const LOOK_AHEAD: usize = 10;
 const LOOK_AHEAD_DAYS_MAX: f64 = 5.0 * 365.0;
 
@@ -25,6 +25,8 @@ pub struct Outlook {
     pub growth_bytes_per_day: f64,
     /// When it is full; `None` where it is not told how much room there is.
     pub days_until_full: Option<DaysUntilFull>,
+    /// How far the points look, in days: to the horizon, or ten times as far as the history goes back.
+    pub ahead_days: f64,
     /// How far the samples, and the points, are apart.
     pub step_ms: u64,
     /// The model and how it did in the past; points are in `points` of this.
@@ -100,9 +102,9 @@ pub fn outlook(
     // From the last sample, not from now.
     let until_ms = now_ms.saturating_add(horizon_ms).saturating_sub(history.last_ms);
     let steps = usize::try_from(until_ms.div_ceil(history.step_ms.max(1))).unwrap_or(usize::MAX);
-    let steps = steps.clamp(1, STEPS_MAX);
-    let far = history.values.len().saturating_mul(LOOK_AHEAD);
-    let far = far.min((LOOK_AHEAD_DAYS_MAX / step_days) as usize).clamp(steps, STEPS_MAX);
+    let believed = history.values.len().saturating_mul(LOOK_AHEAD).clamp(1, STEPS_MAX);
+    let steps = steps.clamp(1, believed);
+    let far = believed.min((LOOK_AHEAD_DAYS_MAX / step_days) as usize).clamp(steps, STEPS_MAX);
     // The model is chosen for the horizon, and then asked for what lies further.
     let seasons = history.seasons.clone();
     let options = ForecastOptions { horizon: steps, points: far, seasons };
@@ -161,6 +163,7 @@ pub fn outlook(
     Ok(Outlook {
         growth_bytes_per_day: growth / step_days,
         days_until_full,
+        ahead_days: days_from_now(at_ms(steps - 1) as f64).max(0.0),
         step_ms: history.step_ms,
         forecast: forecast.into(),
         points,

@@ -70,11 +70,14 @@ fn near_forecasts_are_by_the_hour_and_far_ones_by_the_day() {
     let now = BEGIN + 60 * DAY;
     assert_eq!(outlook(&series, None, days(7), now).unwrap().step_ms, HOUR);
     let far = outlook(&series, None, days(30), now).unwrap();
-    assert_eq!((far.step_ms, far.points.len()), (DAY, 30));
+    assert_eq!((far.step_ms, far.points.len(), far.ahead_days), (DAY, 30, 30.0));
     assert_eq!(far.points[0].at_ms, now + DAY);
     // A young server has no days to go by.
     let young = outlook(&growing(5 * 24, 1 << 20), None, days(30), BEGIN + 5 * DAY).unwrap();
-    assert_eq!(young.step_ms, HOUR);
+    assert_eq!((young.step_ms, young.points.len()), (HOUR, 30 * 24 + 1));
+    // Nor does it look further than ten times as far as it can look back.
+    let newer = outlook(&growing(24, 1 << 20), None, days(30), BEGIN + DAY).unwrap();
+    assert_eq!((newer.points.len(), newer.ahead_days.round()), (240, 10.0));
 }
 
 #[test]
