@@ -134,7 +134,20 @@ async fn history_survives_a_restart_and_says_when_it_is_full() {
     let told = early["backends"]["embedded"]["no_outlook"].as_str().unwrap();
     assert!(told.starts_with("too little history: "), "{told}");
     remember(&s, "memory").await;
+    assert!(s.put("/v1/kept/a", "x").await.status().is_success());
+    s.storage.capacity.apply(eager(), CostSettings::default());
+    let counted = |it: &Value| {
+        let on = it.pointer("/namespaces/kept/backends/embedded/counted_ms");
+        on.and_then(Value::as_u64)
+    };
+    until(&s, "/capacity", |it| counted(it).is_some()).await;
+    s.storage.capacity.apply(CapacitySettings::default(), CostSettings::default());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let before = counted(&json(&s, "/capacity").await);
     let s = s.restart().await;
+    // What was counted an hour ago at most is not counted again.
+    let report = until(&s, "/capacity", |it| counted(it).is_some()).await;
+    assert_eq!(counted(&report), before);
     two_backends(&s);
     s.storage.capacity.apply(
         CapacitySettings { horizon: Duration::from_secs(7 * 86_400), ..Default::default() },

@@ -81,7 +81,6 @@ impl Slots {
         }
         let place = (slot - self.first) as usize;
         // A clock that was set back begins again where it is.
-        self.samples.truncate(place + 1);
         self.samples.resize(place + 1, None);
         if let Some(kept) = self.samples.back_mut() {
             let before = kept.map_or(0, |kept| kept.operations);
