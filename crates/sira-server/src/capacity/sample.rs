@@ -68,7 +68,11 @@ impl Capacity {
         let (Some(tracked), Some(stats)) = (backends.get_mut(backend), stats) else { return };
         let tells = stats.used_bytes > 0 || stats.keys > 0 || stats.available_bytes.is_some();
         let (used_bytes, objects) = match (tells, counted) {
-            (true, _) => (stats.used_bytes, Some(stats.keys)),
+            (true, _) => {
+                // An engine that does not count says 0.
+                let objects = Some(stats.keys).filter(|keys| *keys > 0);
+                (stats.used_bytes, objects.or(counted.map(|(_, objects)| objects)))
+            }
             (false, Some((bytes, objects))) => (bytes, Some(objects)),
             (false, None) => return,
         };

@@ -133,7 +133,8 @@ fn spread(squares: &[(f64, usize)]) -> (f64, f64) {
             let each = ((far - near) / (squares.len() as f64 / 2.0)).max(0.0);
             // The first half's mean is that of its middle.
             let first = near - each * (squares.len() as f64 / 4.0 - 0.5).max(0.0);
-            (first.max(0.0), each)
+            let least = squares.get(..1).and_then(mean).unwrap_or(0.0);
+            (first.max(least), each)
         }
         (one, other) => (one.or(other).unwrap_or(0.0), 0.0),
     }

@@ -213,6 +213,7 @@ fn intervals_hold_as_often_as_they_say() {
             all += 1;
         }
         let width = |point: &ForecastPoint| point.high - point.low;
+        assert!(width(&found.points[0]) > 0.0);
         assert!(width(&found.points[19]) >= width(&found.points[0]));
     }
     let share = f64::from(within as u32) / f64::from(all as u32);
