@@ -103,6 +103,10 @@ pub enum Verb {
     Health,
     /// Say what a server's figures advise
     Advise(verbs::advise::AdviseArgs),
+    /// Show what is in use, and when it will be full; forecast any series of numbers
+    Capacity(verbs::capacity::CapacityArgs),
+    /// Show what storage and operations of a server cost
+    Cost,
     /// Say where objects lie and go, and why
     #[command(subcommand)]
     Route(verbs::route::RouteVerb),

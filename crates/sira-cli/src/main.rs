@@ -53,6 +53,8 @@ fn run(cli: Cli, output: Output) -> Outcome {
         Verb::Stats => verbs::stats::run(&settings(&global)?, output),
         Verb::Advise(args) => verbs::advise::run(&settings(&global)?, output, &args),
         Verb::Health => verbs::health::run(&settings(&global)?, output),
+        Verb::Capacity(args) => verbs::capacity::run(&settings(&global)?, output, &args),
+        Verb::Cost => verbs::cost::run(&settings(&global)?, output),
         Verb::Route(verb) => verbs::route::run(&settings(&global)?, output, verb),
         Verb::Migrate(args) => verbs::migrate::run(&settings(&global)?, output, args),
         Verb::Sync(args) => verbs::sync::run(&settings(&global)?, output, args),

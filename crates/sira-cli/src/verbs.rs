@@ -3,7 +3,9 @@
 pub mod advise;
 pub mod backup;
 pub mod bench;
+pub mod capacity;
 pub mod config;
+pub mod cost;
 pub mod cp;
 pub mod doctor;
 pub mod documents;

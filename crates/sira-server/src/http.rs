@@ -8,6 +8,7 @@ pub mod app;
 pub mod backups;
 pub mod batch;
 pub mod body;
+pub mod capacity;
 pub mod conditions;
 pub mod connection;
 pub mod data;

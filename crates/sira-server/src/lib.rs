@@ -5,6 +5,7 @@
 
 pub mod auth;
 pub mod backups;
+pub mod capacity;
 pub mod config;
 pub mod error;
 pub mod health;

@@ -107,6 +107,14 @@ pub const HTTP_ENTITY_TAGS_MAX: usize = 64;
 /// Longest time to live, in seconds (some 100 years).
 pub const TTL_SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
+/// Furthest and nearest horizon of a forecast.
+pub const CAPACITY_HORIZON_MAX: Duration = Duration::from_secs(1_825 * 86_400);
+/// See [`CAPACITY_HORIZON_MAX`].
+pub const CAPACITY_HORIZON_MIN: Duration = Duration::from_secs(1);
+
+/// Most namespaces of all backends that are counted.
+pub const CAPACITY_NAMESPACES_MAX: usize = 1_000;
+
 // RESP
 
 /// Databases of the RESP door: the namespaces `db0` to `db15`.

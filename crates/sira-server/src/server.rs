@@ -30,7 +30,7 @@ pub struct Server {
     resp_addr: SocketAddr,
     shutdown_requested: watch::Receiver<bool>,
     /// What watches the backends, keeps them tidy and backs them up.
-    tasks: [Task; 6],
+    tasks: [Task; 7],
 }
 
 /// What a server counts, to be read again and again.
@@ -81,6 +81,8 @@ impl Server {
         let aged = lifecycle.run(storage.client.clone(), Arc::clone(&engine));
         let looked_at =
             Arc::clone(&storage.health).run(storage.client.clone(), Arc::clone(&storage.collector));
+        let sampled = Arc::clone(&storage.capacity)
+            .run(storage.client.clone(), Arc::clone(&storage.collector));
         let notified = Arc::clone(&storage.notifier).run(Arc::clone(engine.env()));
         let backed_up = Arc::clone(&storage.backups).run(Arc::clone(engine.env()));
         let tasks = [
@@ -88,6 +90,7 @@ impl Server {
             Task(tokio::spawn(maintained)),
             Task(tokio::spawn(aged)),
             Task(tokio::spawn(looked_at)),
+            Task(tokio::spawn(sampled)),
             Task(tokio::spawn(notified)),
             Task(tokio::spawn(backed_up)),
         ];
@@ -153,6 +156,7 @@ impl Server {
         }
         self.app.syncs().close().await;
         self.app.health().close().await;
+        self.app.capacity().close().await;
         resp.await.map_err(runtime_gone)?;
         let engine = self.engine;
         let closed = tokio::task::spawn_blocking(move || {

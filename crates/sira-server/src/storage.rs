@@ -11,6 +11,7 @@ use sira_store::lock::LockManager;
 use sira_store::{Result, StorageBackend, StorageError};
 
 use crate::backups::Backups;
+use crate::capacity::Capacity;
 use crate::health::{BackupState, Health};
 use crate::lifecycle::Lifecycle;
 use crate::limits::RESP_DATABASES;
@@ -48,6 +49,8 @@ pub struct Storage {
     pub lifecycle: Arc<Lifecycle>,
     /// Backups of what is held.
     pub backups: Arc<Backups>,
+    /// Follows what is in use.
+    pub capacity: Arc<Capacity>,
     /// Which databases of RESP have a policy of their own.
     pub(crate) databases: Arc<Databases>,
 }
@@ -61,6 +64,7 @@ impl Storage {
         let notifier: Arc<Notifier> = Arc::default();
         let storage = Self {
             health: Arc::new(Health::new(Arc::clone(&engine), Arc::clone(&notifier))?),
+            capacity: Arc::new(Capacity::new(Arc::clone(&engine))?),
             notifier,
             engine,
             client: StorageClient::new(),

@@ -1,5 +1,6 @@
 //! One client over every registered backend.
 
+mod census;
 mod choice;
 mod explain;
 mod lifecycle;
@@ -38,6 +39,7 @@ use crate::options::{Condition, StorageOptions};
 use crate::placement::CopyFigures;
 use crate::version::Version;
 
+pub use census::CountedPage;
 pub use explain::Whereabouts;
 pub use movement::DataMovement;
 pub use plan::{NamespacePolicy, StoragePlan};

@@ -5,6 +5,7 @@ pub mod backup;
 mod batch;
 pub mod blocking;
 pub mod cache;
+pub mod capacity;
 pub mod changes;
 pub mod client;
 pub mod conformance;

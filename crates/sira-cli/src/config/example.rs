@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::settings::SETTINGS;
 
 /// The sections, commented out: settings begin right after the `#`, words with a space.
-const SECTIONS: &str = include_str!("example/storage.toml");
+const SECTIONS: &str =
+    concat!(include_str!("example/storage.toml"), include_str!("example/capacity.toml"));
 
 /// The file `docs/sira.toml`: every setting with its default, and the sections commented out.
 pub fn render() -> String {

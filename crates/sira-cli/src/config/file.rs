@@ -87,7 +87,7 @@ fn parse(path: &Path, text: &str) -> Parsed {
             return Parsed { wrong, ..Parsed::default() };
         }
     };
-    let [storage, namespaces] = SECTIONS.map(|name| storage::take(&mut table, name));
+    let sections = SECTIONS.map(|name| storage::take(&mut table, name));
     let mut entries: Vec<(&Spanned<_>, &Spanned<_>)> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     for (key, value) in entries {
@@ -130,7 +130,7 @@ fn parse(path: &Path, text: &str) -> Parsed {
             }
         }
     }
-    let storage = storage::read(path, text, storage, namespaces);
+    let storage = storage::read(path, text, sections);
     wrong.extend(storage.wrong);
     Parsed {
         values,

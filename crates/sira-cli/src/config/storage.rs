@@ -1,7 +1,8 @@
-//! The sections `[storage]` and `[namespaces]` of the configuration file: backends, who goes where,
-//! compression, encryption, and what namespaces have of their own.
+//! The sections of the configuration file: `[storage]` with backends, who goes where, compression and
+//! encryption, `[namespaces]` with what those have of their own, `[capacity]` and `[cost]`.
 
 mod backup;
+mod capacity;
 mod check;
 mod health;
 mod lifecycle;
@@ -19,11 +20,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sira_backends::config::{BackendConfig, BackendKind};
+use sira_server::capacity::CapacitySettings;
 use sira_server::health::HealthSettings;
 use sira_server::lifecycle::LifecycleSettings;
 use sira_server::maintenance;
 use sira_server::monitoring::MonitoringOptions;
 use sira_server::notify::NotifyTarget;
+use sira_store::capacity::CostSettings;
 use sira_store::seal::Keyring;
 use sira_store::{CompressionType, EncryptionType, StorageError};
 use toml::Spanned;
@@ -43,7 +46,7 @@ pub use routing::{RoutingConfig, Strategy};
 pub const EMBEDDED: &str = "embedded";
 
 /// The sections that the file may have.
-pub const SECTIONS: [&str; 2] = ["storage", "namespaces"];
+pub const SECTIONS: [&str; 4] = ["storage", "namespaces", "capacity", "cost"];
 
 /// What the configuration says of storage.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,6 +81,10 @@ pub struct StorageConfig {
     pub backup: Option<BackupConfig>,
     /// What becomes of objects that grow old.
     pub lifecycle: LifecycleSettings,
+    /// How often what is in use is sampled.
+    pub capacity: CapacitySettings,
+    /// What storage and operations cost.
+    pub cost: CostSettings,
     /// What namespaces have of their own.
     pub namespaces: BTreeMap<String, NamespaceConfig>,
 }
@@ -99,6 +106,8 @@ impl Default for StorageConfig {
             notify: Vec::new(),
             backup: None,
             lifecycle: LifecycleSettings::default(),
+            capacity: CapacitySettings::default(),
+            cost: CostSettings::default(),
             namespaces: BTreeMap::new(),
         }
     }
@@ -150,16 +159,11 @@ pub struct Read {
     pub not_compiled: Vec<Failure>,
 }
 
-/// Reads the two sections, each of which may not be there.
-pub fn read(
-    path: &Path,
-    text: &str,
-    storage: Option<Entry<'_>>,
-    namespaces: Option<Entry<'_>>,
-) -> Read {
+/// Reads the [sections](SECTIONS), each of which may not be there.
+pub fn read(path: &Path, text: &str, sections: [Option<Entry<'_>>; SECTIONS.len()]) -> Read {
     let mut reader = Reader::new(path, text);
     let mut shown = Vec::new();
-    for (name, entry) in [("storage", &storage), ("namespaces", &namespaces)] {
+    for (name, entry) in SECTIONS.iter().zip(&sections) {
         if let Some((_, value)) = entry {
             shown::values(&reader, name, value, &mut shown);
         }
@@ -167,11 +171,18 @@ pub fn read(
     shown.sort_by_key(|(offset, _, _)| *offset);
     let shown = shown.into_iter().map(|(_, name, value)| (name, value)).collect();
     let mut found = Found::default();
+    let [storage, namespaces, capacity, cost] = sections;
     if let Some((at, table)) = storage.and_then(|entry| reader.table("storage", entry)) {
         read_storage(&mut reader, at, table, &mut found);
     }
     if let Some((_, table)) = namespaces.and_then(|entry| reader.table("namespaces", entry)) {
         namespaces::read(&mut reader, table, &mut found);
+    }
+    if let Some((at, table)) = capacity.and_then(|entry| reader.table("capacity", entry)) {
+        found.config.capacity = capacity::read(&mut reader, at, table);
+    }
+    if let Some((at, table)) = cost.and_then(|entry| reader.table("cost", entry)) {
+        found.config.cost = capacity::read_cost(&mut reader, at, table, &mut found);
     }
     check::all(&mut reader, &found);
     let not_compiled = check::not_compiled(&reader, &found);

@@ -10,6 +10,7 @@
 mod alerts;
 mod backup;
 mod bench;
+mod capacity;
 mod config;
 mod cp;
 mod crash;

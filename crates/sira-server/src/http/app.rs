@@ -21,6 +21,7 @@ use sira_store::{
 use sira_store::layers::MetricsCollector;
 
 use crate::backups::Backups;
+use crate::capacity::Capacity;
 use crate::config::{HttpLimits, Secret, ServerConfig};
 use crate::health::Health;
 use crate::http::backups::BackupJobs;
@@ -52,6 +53,7 @@ struct Shared {
     maintenance: Arc<Maintenance>,
     lifecycle: Arc<Lifecycle>,
     backups: Arc<Backups>,
+    capacity: Arc<Capacity>,
     env: Arc<dyn Env>,
     started: Duration,
     token: Option<Secret>,
@@ -86,6 +88,7 @@ impl App {
             maintenance,
             lifecycle,
             backups,
+            capacity,
             ..
         } = storage;
         let store = EmbeddedBackend::new(engine);
@@ -102,6 +105,7 @@ impl App {
             maintenance,
             lifecycle,
             backups,
+            capacity,
             token: config.token.clone(),
             durability: config.durability,
             limits: config.http.clone(),
@@ -137,6 +141,12 @@ impl App {
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.0.health
+    }
+
+    /// What the backends have in use.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.0.capacity
     }
 
     /// The namespace of this name to read from, if it is there; reading makes none.
@@ -315,6 +325,7 @@ impl App {
         }
         self.0.monitor.write(&mut out);
         self.0.health.write(&mut out);
+        self.0.capacity.write(&self.0.collector, &mut out);
         self.0.notifier.write(&mut out);
         metrics::cache::write(&self.0.client.cache_stats(), &mut out);
         metrics::replicas::write(&self.0.client.replicas_behind(), &mut out);

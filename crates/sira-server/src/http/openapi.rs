@@ -8,8 +8,8 @@ use utoipa::openapi::{Components, OpenApi};
 use utoipa::{IntoResponses, Modify, OpenApi as _, ToSchema};
 
 use crate::http::{
-    backups, batch, data, health, json, lifecycle, locks, migrations, namespaces, object, replicas,
-    route, syncs, transaction, versions,
+    backups, batch, capacity, data, health, json, lifecycle, locks, migrations, namespaces, object,
+    replicas, route, syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -72,6 +72,8 @@ pub enum Problems {
         health::report,
         health::metrics,
         health::stats,
+        capacity::report,
+        capacity::cost,
         route::explain,
         migrations::list,
         migrations::begin,

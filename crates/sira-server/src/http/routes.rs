@@ -9,8 +9,8 @@ use http::StatusCode;
 use crate::http::app::App;
 use crate::http::observe::observe;
 use crate::http::{
-    backups, batch, data, health, lifecycle, locks, migrations, namespaces, object, openapi,
-    replicas, route, syncs, transaction, versions,
+    backups, batch, capacity, data, health, lifecycle, locks, migrations, namespaces, object,
+    openapi, replicas, route, syncs, transaction, versions,
 };
 use crate::problem::Problem;
 
@@ -56,6 +56,8 @@ pub fn table() -> Vec<Route> {
         route(HEALTHZ, &["get"], get(health::healthz)),
         route("/health", &["get"], get(health::report)),
         route("/metrics", &["get"], get(health::metrics)),
+        route("/capacity", &["get"], get(capacity::report)),
+        route("/cost", &["get"], get(capacity::cost)),
         route("/migrations", &["get", "post"], get(migrations::list).post(migrations::begin)),
         route(
             "/migrations/{id}",

@@ -4,6 +4,7 @@
 
 mod health;
 mod http_batch;
+mod http_capacity;
 mod http_data;
 mod http_hostile;
 mod http_lifecycle;

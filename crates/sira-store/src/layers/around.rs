@@ -17,9 +17,13 @@ use crate::backend::{
     Object, ObjectHead, ReadOptions, StorageBackend, StorageStats,
 };
 use crate::error::{Result, StorageError};
+use crate::layers::metrics::NamespaceTally;
 use crate::options::{Condition, StorageOptions};
 use crate::transaction::{PreparedPart, TransactionEngine, TransactionPart};
 use crate::version::Version;
+
+/// Namespace of operations that name none.
+const NAMESPACE_DEFAULT: &str = "default";
 
 /// Which operation of the trait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,11 +102,18 @@ pub struct Operation<'a> {
     pub writes: bool,
     /// How far the stream of a value has come.
     pub body: Option<&'a BodyProgress>,
+    /// Reads and writes of a batch.
+    pub batched: (u64, u64),
+    /// Counts what its namespace does.
+    pub tally: Option<&'a NamespaceTally>,
 }
 
 impl Operation<'_> {
     /// Adds what a batch brings.
     fn carries(&mut self, operations: &[BatchOperation]) {
+        let writes = operations.iter().filter(|operation| operation.is_write()).count() as u64;
+        self.batched.0 += operations.len() as u64 - writes;
+        self.batched.1 += writes;
         self.writes |= operations.iter().any(BatchOperation::is_write);
         self.value_bytes += operations
             .iter()
@@ -203,6 +214,11 @@ pub trait Around: fmt::Debug + Send + Sync + 'static {
     ) -> impl Future<Output = HealthStatus> + Send {
         call
     }
+
+    /// What counts the operations of a namespace, for layers that do.
+    fn tally(&self, _namespace: &str) -> Option<Arc<NamespaceTally>> {
+        None
+    }
 }
 
 /// One layer within another, as one.
@@ -232,6 +248,10 @@ impl<A: Around, B: Around> Around for Nested<A, B> {
     async fn health(&self, call: impl Future<Output = HealthStatus> + Send) -> HealthStatus {
         self.outer.health(self.inner.health(call)).await
     }
+
+    fn tally(&self, namespace: &str) -> Option<Arc<NamespaceTally>> {
+        self.outer.tally(namespace).or_else(|| self.inner.tally(namespace))
+    }
 }
 
 /// A backend with something around each of its operations. Its namespaces share what is around.
@@ -240,13 +260,21 @@ pub struct Layered<A> {
     inner: Arc<dyn StorageBackend>,
     around: Arc<A>,
     namespace: Option<Arc<str>>,
+    tally: Option<Arc<NamespaceTally>>,
 }
 
 impl<A: Around> Layered<A> {
     /// `inner` with `around` around its operations.
     #[must_use]
     pub fn new(inner: Arc<dyn StorageBackend>, around: Arc<A>) -> Self {
-        Self { inner, around, namespace: None }
+        let tally = around.tally(NAMESPACE_DEFAULT);
+        Self { inner, around, namespace: None, tally }
+    }
+
+    /// A namespace with the same around it.
+    fn inside(&self, inner: Arc<dyn StorageBackend>, name: &str) -> Self {
+        let (around, tally) = (Arc::clone(&self.around), self.around.tally(name));
+        Self { inner, around, namespace: Some(name.into()), tally }
     }
 
     /// What is around the operations.
@@ -265,6 +293,8 @@ impl<A: Around> Layered<A> {
             wanted_bytes: Some(0),
             writes: false,
             body: None,
+            batched: (0, 0),
+            tally: self.tally.as_deref(),
         }
     }
 }
@@ -348,15 +378,13 @@ impl<A: Around> StorageBackend for Layered<A> {
     async fn namespace(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
         let operation = self.operation(OperationKind::Namespace, None);
         let inner = self.around.around(&operation, self.inner.namespace(name)).await?;
-        let around = Arc::clone(&self.around);
-        Ok(Arc::new(Self { inner, around, namespace: Some(name.into()) }))
+        Ok(Arc::new(self.inside(inner, name)))
     }
 
     async fn plain(&self, name: &str) -> Result<Arc<dyn StorageBackend>> {
         let operation = self.operation(OperationKind::Namespace, None);
         let inner = self.around.around(&operation, self.inner.plain(name)).await?;
-        let around = Arc::clone(&self.around);
-        Ok(Arc::new(Self { inner, around, namespace: Some(name.into()) }))
+        Ok(Arc::new(self.inside(inner, name)))
     }
 
     fn transaction_engine(&self) -> Option<Arc<dyn TransactionEngine>> {
@@ -405,6 +433,8 @@ impl<A: Around> TransactionEngine for LayeredEngine<A> {
             wanted_bytes: Some(0),
             writes: false,
             body: None,
+            batched: (0, 0),
+            tally: None,
         };
         parts.iter().for_each(|part| operation.carries(&part.operations));
         self.around.around(&operation, self.engine.commit(parts)).await

@@ -4,10 +4,12 @@ mod collector;
 pub mod families;
 pub mod histogram;
 mod recorder;
+mod tally;
 
 pub use collector::MetricsCollector;
 pub use families::{MetricFamilies, MetricFamily, MetricKind};
 pub use recorder::{BackendMetrics, Figures, OperationFigures, StorageMetrics};
+pub use tally::{NamespaceFigures, NamespaceTally};
 
 use super::around::Layered;
 

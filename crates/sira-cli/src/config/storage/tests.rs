@@ -19,9 +19,9 @@ use super::*;
 
 fn parse(text: &str) -> Read {
     let mut table = Table::parse(text).unwrap().into_inner();
-    let [storage, namespaces] = SECTIONS.map(|name| take(&mut table, name));
+    let sections = SECTIONS.map(|name| take(&mut table, name));
     assert!(table.is_empty(), "{text}");
-    read(Path::new("c.toml"), text, storage, namespaces)
+    read(Path::new("c.toml"), text, sections)
 }
 
 pub(super) fn right(text: &str) -> StorageConfig {

@@ -93,6 +93,7 @@ impl Plane {
         self.storage.monitor.apply(config.monitoring.clone(), &self.storage.collector);
         self.storage.health.apply(config.health.clone());
         self.storage.notifier.apply(config.notify.clone());
+        self.storage.capacity.apply(config.capacity.clone(), config.cost.clone());
         for name in self.opened.keys().filter(|name| !opened.contains_key(*name)) {
             self.storage.collector.remove(name);
         }

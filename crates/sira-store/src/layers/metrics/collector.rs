@@ -87,6 +87,12 @@ impl MetricsCollector {
         backends.iter().map(|backend| (backend.name().to_owned(), backend.figures())).collect()
     }
 
+    /// The counters of every backend, by name.
+    #[must_use]
+    pub fn backends(&self) -> BTreeMap<String, Arc<BackendMetrics>> {
+        self.backends.read().clone()
+    }
+
     /// Writes a log line at WARN for every operation of any backend that takes at least this long,
     /// from now on; `None` for none.
     pub fn set_slow_operation(&self, at_least: Option<Duration>) {

@@ -1,5 +1,6 @@
 //! What is counted of one backend.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use super::histogram::{HistogramSnapshot, Rolling};
+use super::tally::{NamespaceFigures, NamespaceTally, Tallies};
 use crate::backend::StorageStats;
 use crate::env::Env;
 use crate::error::{Result, StorageError};
@@ -139,6 +141,7 @@ pub struct BackendMetrics {
     stats: Mutex<Option<StorageStats>>,
     layers: RwLock<LayerHandles>,
     slow: Arc<SlowOperation>,
+    tallies: Tallies,
 }
 
 impl BackendMetrics {
@@ -158,6 +161,7 @@ impl BackendMetrics {
             stats: Mutex::new(None),
             layers: RwLock::new(LayerHandles::default()),
             slow: Arc::default(),
+            tallies: Tallies::default(),
         }
     }
 
@@ -246,6 +250,18 @@ impl BackendMetrics {
         Figures { metrics, operations }
     }
 
+    /// What each namespace has done since the start, and what counts with none of them: transactions.
+    #[must_use]
+    pub fn namespaces(&self) -> (BTreeMap<String, NamespaceFigures>, NamespaceFigures) {
+        self.tallies.figures()
+    }
+
+    /// How long is counted.
+    #[must_use]
+    pub fn counted(&self) -> Duration {
+        self.env.monotonic().saturating_sub(self.begun)
+    }
+
     /// Figures of all operations together.
     #[must_use]
     pub fn metrics(&self) -> StorageMetrics {
@@ -309,11 +325,13 @@ impl Around for BackendMetrics {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }
         };
+        let read_bytes = result.as_ref().map_or(0, Answer::value_bytes);
+        self.tallies.count(operation, read_bytes);
         match &result {
             Ok(answer) => {
                 counters.success.fetch_add(1, Ordering::Relaxed);
                 add(&counters.bytes_in, operation.bytes_in());
-                add(&counters.bytes_out, answer.value_bytes());
+                add(&counters.bytes_out, read_bytes);
                 if let Some(stats) = answer.storage_stats() {
                     *self.stats.lock() = Some(stats.clone());
                 }
@@ -326,5 +344,9 @@ impl Around for BackendMetrics {
             }
         }
         result
+    }
+
+    fn tally(&self, namespace: &str) -> Option<Arc<NamespaceTally>> {
+        self.tallies.of(namespace)
     }
 }
