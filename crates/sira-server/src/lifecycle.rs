@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use sira_store::embedded::Engine;
 use sira_store::layers::MetricFamilies;
-use sira_store::lifecycle::{LifecycleCursor, LifecycleOptions, LifecycleReport, LifecycleRule};
+use sira_store::lifecycle::{
+    LifecycleCursor, LifecycleOptions, LifecycleReport, LifecycleRule, RuleFigures,
+};
 use sira_store::{Result, StorageClient};
 use tokio::sync::watch;
 
@@ -38,6 +40,9 @@ impl Default for LifecycleSettings {
         Self { rules: Vec::new(), interval: INTERVAL }
     }
 }
+
+/// A figure of a rule.
+type Figure = fn(&RuleFigures) -> u64;
 
 /// The last run that the server made by itself.
 #[derive(Debug, Clone, Serialize)]
@@ -188,7 +193,7 @@ impl Lifecycle {
     /// Writes what came of it.
     pub fn write(&self, out: &mut MetricFamilies) {
         let state = self.state.lock();
-        let families: [(&str, &str, fn(&sira_store::lifecycle::RuleFigures) -> u64); 3] = [
+        let families: [(&str, &str, Figure); 3] = [
             (
                 "sira_lifecycle_objects_total",
                 "Objects that a rule of the lifecycle removed, moved, compressed or left alone.",

@@ -1,6 +1,7 @@
 //! What keeping earlier versions costs: overwriting keys of the embedded engine with and without.
 //!
 //! `cargo run --release -p sira-store --example version_speed [SECONDS]`
+#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "it measures and prints")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const ROUNDS: usize = 5;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Writes a second of this many writers, each to keys of its own.
+/// Writes a second of so many writers, each to keys of its own.
 async fn run(
     client: &StorageClient,
     namespace: &str,

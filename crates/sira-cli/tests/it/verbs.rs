@@ -370,7 +370,9 @@ fn a_signal_during_a_download_leaves_no_file() {
             .current_dir(folder.path())
             .spawn()
             .unwrap();
-        while fs::read_dir(folder.path()).unwrap().count() == 0 {}
+        while fs::read_dir(folder.path()).unwrap().count() == 0 {
+            assert_eq!(child.try_wait().unwrap(), None, "it ended before it wrote");
+        }
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code));
