@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sira_store::StorageError;
 use sira_store::client::DataMovement;
 use sira_store::migration::{MigrationOptions, MigrationReport, Verify};
+use sira_store::version_history::is_kept_namespace;
 use tokio::task::AbortHandle;
 use utoipa::ToSchema;
 
@@ -170,8 +171,10 @@ fn unknown(id: impl std::fmt::Display) -> Problem {
 )]
 pub async fn begin(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (asked, _share) = json::read::<MigrationRequest>(&app, request).await?;
-    // A migration makes no namespace.
-    let _ = app.namespace(&asked.namespace).await?;
+    // A migration makes no namespace. Earlier versions, which nobody else reads, can be moved too.
+    if !is_kept_namespace(&asked.namespace) {
+        let _ = app.namespace(&asked.namespace).await?;
+    }
     let options = MigrationOptions {
         pattern: asked.pattern.parse()?,
         dry_run: asked.dry_run,

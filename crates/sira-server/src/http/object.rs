@@ -219,17 +219,9 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
 
     for _ in 0..READ_ATTEMPTS {
         let head = store.head(&key).await?.ok_or_else(|| absent(&namespace, &key))?;
-        match conditions.evaluate(head.version) {
-            Verdict::Proceed => {}
-            Verdict::NotModified => return Ok(not_modified(head.version)),
-            Verdict::Failed => return Err(stale(head.version)),
-        }
-        let range = match asked.filter(|_| range_applies(headers, head.version)) {
-            None => None,
-            Some(asked) => match asked.resolve(head.size) {
-                Resolved::Satisfiable(range) => Some(range),
-                Resolved::Unsatisfiable => return Err(unsatisfiable(head.size)),
-            },
+        let range = match conditions.wanted(headers, &head, asked)? {
+            Wanted::Bytes(range) => range,
+            Wanted::Nothing => return Ok(not_modified(head.version)),
         };
         let partial = range.is_some();
         let asked_range = range.clone().unwrap_or(0..head.size);
@@ -255,6 +247,37 @@ pub async fn get(State(app): State<App>, request: Request) -> Result<Response, P
         .into())
 }
 
+/// What a read wants of an object.
+enum Wanted {
+    /// Its bytes, or a range of them.
+    Bytes(Option<std::ops::Range<u64>>),
+    /// None of them: the client has it.
+    Nothing,
+}
+
+impl ReadConditions {
+    /// What a read with these conditions wants of an object, which may have asked for a range.
+    fn wanted(
+        &self,
+        headers: &HeaderMap,
+        head: &ObjectHead,
+        asked: Option<ByteRange>,
+    ) -> Result<Wanted, Problem> {
+        match self.evaluate(head.version) {
+            Verdict::Proceed => {}
+            Verdict::NotModified => return Ok(Wanted::Nothing),
+            Verdict::Failed => return Err(stale(head.version)),
+        }
+        match asked.filter(|_| range_applies(headers, head.version)) {
+            None => Ok(Wanted::Bytes(None)),
+            Some(asked) => match asked.resolve(head.size) {
+                Resolved::Satisfiable(range) => Ok(Wanted::Bytes(Some(range))),
+                Resolved::Unsatisfiable => Err(unsatisfiable(head.size)),
+            },
+        }
+    }
+}
+
 /// Reads one version of an object.
 async fn get_version(
     app: &App,
@@ -263,17 +286,9 @@ async fn get_version(
     head: ObjectHead,
     asked: Option<ByteRange>,
 ) -> Result<Response, Problem> {
-    match ReadConditions::read(headers)?.evaluate(head.version) {
-        Verdict::Proceed => {}
-        Verdict::NotModified => return Ok(not_modified(head.version)),
-        Verdict::Failed => return Err(stale(head.version)),
-    }
-    let range = match asked.filter(|_| range_applies(headers, head.version)) {
-        None => None,
-        Some(asked) => match asked.resolve(head.size) {
-            Resolved::Satisfiable(range) => Some(range),
-            Resolved::Unsatisfiable => return Err(unsatisfiable(head.size)),
-        },
+    let range = match ReadConditions::read(headers)?.wanted(headers, &head, asked)? {
+        Wanted::Bytes(range) => range,
+        Wanted::Nothing => return Ok(not_modified(head.version)),
     };
     let partial = range.is_some();
     let space = app.client().namespace(namespace);

@@ -1,11 +1,14 @@
 //! Earlier versions of objects, over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sira_store::client::{NamespacePolicy, StoragePlan};
+use sira_store::placement::Catalog;
 use sira_store::version_history::KeepVersions;
+use sira_store::{MemoryBackend, StorageBackend};
 
 use crate::support::{Running, etag, problem, start};
 
@@ -139,4 +142,33 @@ async fn wrong_questions_are_refused() {
     }
     let missing = json!({"namespace": "prompts", "key": "k", "version": "0000000000000001"});
     problem(s.post("/versions/restore", &missing).await, 404, "not_found").await;
+}
+
+#[tokio::test]
+async fn what_is_kept_moves_to_another_backend() {
+    let s = keeping().await;
+    let memory = || Arc::new(MemoryBackend::new(64 << 20));
+    let (cold, mut plan) = (memory(), StoragePlan::clone(&s.storage.client.plan()));
+    plan.backends.insert("cold".to_owned(), cold.clone());
+    plan.catalog = Some(Catalog::new(memory()).unwrap());
+    s.storage.client.apply(plan).unwrap();
+    let first = put(&s, "the first").await;
+    put(&s, "the second").await;
+    let ask = json!({"namespace": "sira.versions.prompts", "from": "embedded", "to": "cold"});
+    let begun: Value = s.post("/migrations", &ask).await.json().await.unwrap();
+    let path = format!("/migrations/{}", begun["id"]);
+    let mut told = begun;
+    for _ in 0..600 {
+        if told["state"] != "running" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        told = json(&s, &path).await;
+    }
+    assert_eq!((&told["state"], &told["report"]["copied"]), (&json!("done"), &json!(1)), "{told}");
+    let there = StorageBackend::namespace(&*cold, "sira.versions.prompts").await.unwrap();
+    assert_eq!(there.list_keys("", 10).await.unwrap().len(), 1);
+    let old = s.get(&format!("/v1/prompts/a/b?version={first}")).await;
+    assert_eq!(old.text().await.unwrap(), "the first");
+    assert_eq!(s.get("/v1/prompts/a/b").await.text().await.unwrap(), "the second");
 }

@@ -12,6 +12,9 @@ use crate::version::Version;
 /// Versions that are looked at, at a time.
 const CONCURRENCY: usize = 16;
 
+/// Milliseconds between a copy and the write that it was made for, at most.
+const COPY_LEAD_MS: u64 = 10_000;
+
 /// A version of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ObjectVersion {
@@ -143,11 +146,20 @@ impl VersionedBackend {
     /// Those of the backend.
     pub async fn version_at(&self, key: &str, time_ms: u64) -> Result<Option<Version>> {
         let mut before = None;
+        let mut replaced_at_ms = None;
         loop {
             let page = self.versions(key, before, 0).await?;
-            if let Some(found) = page.versions.iter().find(|one| one.written_at_ms <= time_ms) {
-                let held = found.ended_at_ms.is_none_or(|ended_at_ms| ended_at_ms > time_ms);
-                return Ok(held.then_some(found.version));
+            for one in &page.versions {
+                if one.written_at_ms > time_ms {
+                    replaced_at_ms = Some(one.written_at_ms);
+                    continue;
+                }
+                let Some(ended_at_ms) = one.ended_at_ms else { return Ok(Some(one.version)) };
+                // What replaced it was written soon after the copy, unless it was removed.
+                let until_ms = replaced_at_ms
+                    .filter(|at| at.saturating_sub(ended_at_ms) <= COPY_LEAD_MS)
+                    .map_or(ended_at_ms, |at| at.max(ended_at_ms));
+                return Ok((until_ms > time_ms).then_some(one.version));
             }
             match page.versions.last().filter(|_| page.more) {
                 Some(last) => before = Some(last.version),

@@ -237,3 +237,30 @@ async fn earlier_versions_are_kept_of_what_expires_and_their_bytes_stay() {
     space.restore_version("k", versions[0].version).await.unwrap();
     assert_eq!(space.retrieve("k").await.unwrap().unwrap().len(), 500);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_writer_changes_meanwhile_is_left_alone() {
+    let world = world(&[]);
+    let small =
+        LifecycleRule { smaller_than: Some(5), ..rule("small", "*", LifecycleAction::Expire) };
+    let client = world.client.clone();
+    let writer = tokio::spawn(async move {
+        let space = client.namespace("data");
+        for round in 0..3_000 {
+            space.store("k", "x", StorageOptions::default()).await.unwrap();
+            tokio::task::yield_now().await;
+            space.store("k", "larger than that", StorageOptions::default()).await.unwrap();
+            tokio::task::yield_now().await;
+            let held = space.retrieve("k").await.unwrap();
+            assert_eq!(held.as_deref(), Some(&b"larger than that"[..]), "round {round}");
+        }
+    });
+    let mut removed = 0;
+    while !writer.is_finished() {
+        let report = world.run(std::slice::from_ref(&small), DAY, false).await;
+        assert_eq!(report.failed(), 0, "{report:?}");
+        removed += report.rules.get("small").map_or(0, |figures| figures.objects);
+    }
+    writer.await.unwrap();
+    assert!(removed > 0, "they never met");
+}

@@ -200,6 +200,17 @@ async fn what_a_key_held_at_a_time_is_found() {
     for (time_ms, version) in expected {
         assert_eq!(store.version_at("k", time_ms).await.unwrap(), version, "{time_ms}");
     }
+
+    // A removal that is soon followed by a write looks like a copy that was written a little early.
+    let first = store.put_bytes("soon", "1").await.unwrap();
+    env.advance_ms(1_000);
+    store.delete("soon").await.unwrap();
+    env.advance_ms(2_000);
+    let between_ms = env.now_ms();
+    assert_eq!(store.version_at("soon", between_ms).await.unwrap(), None);
+    env.advance_ms(2_000);
+    store.put_bytes("soon", "2").await.unwrap();
+    assert_eq!(store.version_at("soon", between_ms).await.unwrap(), Some(first));
 }
 
 #[tokio::test]
