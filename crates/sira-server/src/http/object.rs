@@ -22,7 +22,7 @@ use crate::http::body::{BodyReader, ObjectBody, SlicedBody};
 use crate::http::conditions::{ReadConditions, Verdict, WriteCondition, range_applies};
 use crate::http::openapi::{PROBLEM_JSON, ProblemDocument, Problems};
 use crate::http::range::{ByteRange, Resolved};
-use crate::http::{json, path, versions, write};
+use crate::http::{json, path, query, versions, write};
 use crate::limits;
 use crate::problem::Problem;
 
@@ -101,6 +101,7 @@ struct WritePlan {
 impl WritePlan {
     fn read(app: &App, request: &Request) -> Result<Self, StorageError> {
         let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+        query::none(request.uri().query())?;
         Ok(Self {
             options: write::options(request.headers(), app.durability(&namespace))?,
             condition: WriteCondition::read(request.headers())?,
@@ -369,6 +370,8 @@ pub async fn head(State(app): State<App>, request: Request) -> Result<Response, 
 )]
 pub async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (namespace, key) = path::namespace_and_key(below(request.uri()))?;
+    // What is meant for an earlier version must not remove the object.
+    query::none(request.uri().query())?;
     let condition = WriteCondition::read(request.headers())?;
     let store = app.namespace(&namespace).await?;
     let removed = match &condition {

@@ -20,9 +20,12 @@ pub fn read(
         let decode = |text: &str| percent_decode(&text.replace('+', " "));
         let name = decode(name)?;
         if !known.contains(&name.as_str()) {
+            let known = match known {
+                [] => "there are none here".to_owned(),
+                known => format!("known are {}", known.join(", ")),
+            };
             return Err(StorageError::invalid_input(format!(
-                "the query parameter {name:?} is not known; known are {}",
-                known.join(", ")
+                "the query parameter {name:?} is not known; {known}"
             )));
         }
         if given.contains(&name) {
@@ -34,6 +37,14 @@ pub fn read(
         given.push(name);
     }
     Ok(())
+}
+
+/// Checks that there are no parameters.
+///
+/// # Errors
+/// As [`read`].
+pub fn none(query: Option<&str>) -> Result<(), StorageError> {
+    read(query, &[], |_, _| Ok(()))
 }
 
 /// A flag: present without a value, or `true` or `false`.

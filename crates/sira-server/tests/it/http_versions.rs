@@ -140,6 +140,11 @@ async fn wrong_questions_are_refused() {
     ] {
         problem(s.post("/versions/restore", &body).await, 400, "invalid_input").await;
     }
+    // Nothing but the whole object is written and removed by its path.
+    let version = "/v1/prompts/a/b?version=0000000000000001";
+    problem(s.delete(version).await, 400, "invalid_input").await;
+    problem(s.put(version, "2".to_owned()).await, 400, "invalid_input").await;
+    assert_eq!(s.get("/v1/prompts/a/b").await.text().await.unwrap(), "1");
     let missing = json!({"namespace": "prompts", "key": "k", "version": "0000000000000001"});
     problem(s.post("/versions/restore", &missing).await, 404, "not_found").await;
 }

@@ -226,7 +226,10 @@ async fn earlier_versions_are_kept_of_what_expires_and_their_bytes_stay() {
     let world = world(&[("v", policy)]);
     world.put("v", "k", &"text ".repeat(100)).await;
     let press = rule("press", "*", LifecycleAction::Compress { level: 3 });
-    let report = world.run(&[press], DAY, false).await;
+    let report = world.run(std::slice::from_ref(&press), DAY, false).await;
+    assert_eq!((report.objects, report.rules.get("press")), (1, None), "it cannot be done here");
+    let named = LifecycleRule { namespaces: vec!["v".parse().unwrap()], ..press };
+    let report = world.run(&[named], DAY, false).await;
     assert_eq!(report.failed(), 1, "{report:?}");
     let expire = rule("old", "*", LifecycleAction::Expire);
     let report = world.run(&[expire], DAY, false).await;
@@ -263,4 +266,21 @@ async fn what_a_writer_changes_meanwhile_is_left_alone() {
     }
     writer.await.unwrap();
     assert!(removed > 0, "they never met");
+}
+
+#[tokio::test]
+async fn what_one_write_asked_to_encrypt_stays_so() {
+    let world = world(&[]);
+    let space = world.client.namespace("data");
+    let encryption = EncryptionType::Aes256Gcm { key_id: String::new() };
+    let options = StorageOptions { encryption, ..StorageOptions::default() };
+    space.store("k", "line ".repeat(1000), options).await.unwrap();
+    let press = rule("press", "*", LifecycleAction::Compress { level: 3 });
+    let report = world.run(&[press], DAY, false).await;
+    assert_eq!(report.rules["press"].objects, 1, "{report:?}");
+    let stored = world.hot.namespace("data").await.unwrap().read("k", Default::default()).await;
+    let stored = stored.unwrap().unwrap();
+    let seal = sira_store::seal::Seal::decode(&stored.head.metadata.seal.unwrap()).unwrap();
+    assert!(seal.encryption().is_some() && stored.value.len() < 1000);
+    assert_eq!(space.retrieve("k").await.unwrap().unwrap(), "line ".repeat(1000));
 }
